@@ -1,0 +1,77 @@
+"""The one family of exceptions that users see.
+
+Every message says what happened, where, what was expected and what to do next. The command line prints it as one
+line without a traceback and leaves with `exit_code`; a traceback means a bug in Holdfast.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class HoldfastError(Exception):
+    """Base of every error a user can cause or mend.
+
+    Args:
+        message: what happened and what was expected.
+        hint: what to type or change next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class SettingsError(HoldfastError):
+    """A key that does not exist, or a value outside its range."""
+
+    exit_code = 2
+
+
+class DataError(HoldfastError):
+    """A data set, label file or image that cannot be used.
+
+    Args:
+        path: the file at fault.
+        line: line number from 1, when the fault has one.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, path: Path | str | None = None, line: int | None = None, hint: str = "") -> None:
+        where = "" if path is None else f"{path}: " if line is None else f"{path} line {line}: "
+        super().__init__(f"{where}{message}", hint=hint)
+        self.path = path
+        self.line = line
+
+
+class WeightsError(HoldfastError):
+    """A weight file that is missing, damaged, unsafe, or does not fit the model."""
+
+    exit_code = 4
+
+
+class DeviceError(HoldfastError):
+    """A device that was asked for and cannot be used."""
+
+    exit_code = 5
+
+
+class MissingExtraError(HoldfastError):
+    """An optional dependency that a feature needs is not installed."""
+
+    exit_code = 6
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns ` Did you mean 'x'?` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,34 @@
+"""Ground truth of one batch as flat arrays: no padding, no per-image objects.
+
+Dimensions: N boxes over the whole batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Targets(NamedTuple):
+    """Objects of a batch, sorted by image.
+
+    Attributes:
+        image: (N,) int64, index of the image within the batch, ascending.
+        classes: (N,) int64, class index from 0.
+        boxes: (N, 4) float32, xyxy, input pixels (the pixels of the batch's images).
+    """
+
+    image: Tensor
+    classes: Tensor
+    boxes: Tensor
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
+        """Returns the same targets on another device."""
+        return Targets(*(t.to(device, non_blocking=non_blocking) for t in self))
+
+    @staticmethod
+    def empty() -> Targets:
+        """Returns the targets of a batch that is all background."""
+        return Targets(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
