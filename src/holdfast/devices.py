@@ -1,0 +1,116 @@
+"""Which device a run uses and in which precision. Layer 3; every decision comes with the sentence that explains it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from holdfast.errors import DeviceError, SettingsError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and why it was chosen.
+
+    Attributes:
+        device: where tensors go.
+        note: one sentence for the start-up block.
+    """
+
+    device: torch.device
+    note: str
+
+
+def choose_device(wanted: str) -> Device:
+    """Turns `''`, `cpu`, `0`, `cuda:0` or `mps` into a device; a device that is not there falls back to the CPU, said so.
+
+    Raises:
+        DeviceError: several devices, or text that names none.
+    """
+    text = str(wanted).strip().lower().removeprefix("cuda:")
+    if text == "":
+        if torch.cuda.is_available():
+            free = [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
+            best = max(range(len(free)), key=free.__getitem__)
+            name = torch.cuda.get_device_name(best)
+            return Device(torch.device("cuda", best), f"cuda:{best} ({name}, most free memory)")
+        return Device(torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads, no CUDA device found)")
+    if text == "cpu":
+        return Device(torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads)")
+    if text == "mps":
+        if torch.backends.mps.is_available():
+            return Device(torch.device("mps"), "mps")
+        return Device(torch.device("cpu"), "cpu, because this machine has no MPS device")
+    if "," in text:
+        raise DeviceError(
+            f"Device '{wanted}' names several devices, and this version runs on one.",
+            hint="Name one, for example --device 0.",
+        )
+    if text == "cuda":
+        text = "0"
+    if not text.isdecimal():
+        raise DeviceError(f"Device '{wanted}' is not a device.", hint="Use a number such as 0, or cpu, or mps.")
+    number = int(text)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if number < count:
+        return Device(torch.device("cuda", number), f"cuda:{number} ({torch.cuda.get_device_name(number)})")
+    found = "no CUDA device" if count == 0 else f"only {count} CUDA device{'s' if count > 1 else ''}"
+    return Device(torch.device("cpu"), f"cpu, because device {number} was asked for and this machine has {found}")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The number format of forward and backward passes.
+
+    Attributes:
+        dtype: torch.float32, torch.bfloat16 or torch.float16.
+        scale_loss: True when gradients need a loss scaler (float16 only).
+        note: one sentence for the start-up block.
+    """
+
+    dtype: torch.dtype
+    scale_loss: bool
+    note: str
+
+    @property
+    def mixed(self) -> bool:
+        """True when autocast is on."""
+        return self.dtype is not torch.float32
+
+
+def cpu_has_bf16() -> bool:
+    """Returns True on CPUs with bfloat16 matrix instructions (AVX512-BF16 or AMX); others emulate it slowly."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+    except OSError:
+        return False
+    words = set(next((line for line in flags.splitlines() if line.startswith("flags")), "").split())
+    return bool(words & {"amx_bf16", "avx512_bf16"})
+
+
+def choose_precision(device: torch.device, *, amp: bool, amp_dtype: str) -> Precision:
+    """Chooses the autocast format: bfloat16 where the hardware has it, float16 on older CUDA cards, else float32.
+
+    Args:
+        amp: False forces float32.
+        amp_dtype: `auto`, `bfloat16` or `float16`.
+
+    Raises:
+        SettingsError: float16 on a device that cannot train in it.
+    """
+    if not amp:
+        return Precision(torch.float32, False, "float32 (mixed precision switched off)")
+    if device.type == "cuda":
+        if amp_dtype == "bfloat16" or (amp_dtype == "auto" and torch.cuda.is_bf16_supported(including_emulation=False)):
+            return Precision(torch.bfloat16, False, "bfloat16 autocast, float32 weights and losses")
+        return Precision(torch.float16, True, "float16 autocast with loss scaling, float32 weights and losses")
+    if amp_dtype == "float16":
+        raise SettingsError(
+            f"amp_dtype=float16 needs a CUDA device; this run is on {device.type}.",
+            hint="Use amp_dtype=bfloat16 or --no-amp.",
+        )
+    if device.type == "cpu" and (amp_dtype == "bfloat16" or cpu_has_bf16()):
+        return Precision(torch.bfloat16, False, "bfloat16 autocast (this CPU has bfloat16 instructions)")
+    return Precision(torch.float32, False, f"float32 (this {device.type} device has no fast bfloat16)")

@@ -1,0 +1,84 @@
+"""Run folders: numbered names, atomic files, one CSV row per epoch. Layer 3: used by train, val, predict and report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import SettingsError
+
+
+def new_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
+    """Creates and returns `project/name`, or `project/name2`, `name3`, ... when it exists already.
+
+    Args:
+        exist_ok: use `project/name` itself even when it exists.
+
+    Raises:
+        SettingsError: the folder cannot be created.
+    """
+    base = Path(project)
+    number = 1
+    while True:
+        folder = base / (name if number == 1 else f"{name}{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=exist_ok)
+            return folder
+        except FileExistsError:
+            if exist_ok:  # a file of that name, not a folder
+                raise SettingsError(
+                    f"{folder} is a file, so no run folder can be made there.", hint="Choose another --name."
+                ) from None
+            number += 1
+        except OSError as error:
+            raise SettingsError(
+                f"The run folder {folder} cannot be created: {error.strerror}.",
+                hint="Choose a folder you may write to with --project.",
+            ) from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file so that a reader or a crash sees the old content or the new, never a part."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a mapping as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n").encode())
+
+
+class CsvLog:
+    """results.csv: one row per epoch, rewritten rows are dropped when a run resumes.
+
+    Args:
+        path: the file.
+        columns: header, in order.
+        keep_rows: rows of an earlier part of the same run that stay.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...], *, keep_rows: int = 0) -> None:
+        self.path = path
+        self.columns = columns
+        kept: list[list[str]] = []
+        if keep_rows and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                kept = list(csv.reader(file))[1 : keep_rows + 1]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(kept)
+
+    def append(self, row: Mapping[str, float | int | None]) -> None:
+        """Adds one row; a missing or None value leaves its cell empty."""
+        cells = ["" if row.get(name) is None else f"{row[name]:.6g}" for name in self.columns]
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(cells)

@@ -1,0 +1,162 @@
+"""Checkpoints: everything a run needs to go on, in one file that loads with `weights_only=True`.
+
+Written to a temporary file, fsynced and renamed, so a kill or a full disk leaves the old file whole; the file before the
+newest stays as `<name>.previous`, and is read when the newest is damaged.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from holdfast.errors import WeightsError
+from holdfast.runs import write_atomic
+from holdfast.train.ema import Ema
+
+FORMAT = "holdfast-checkpoint"
+VERSION = 1
+
+
+@dataclass
+class Progress:
+    """Where a run stands, after whole epochs.
+
+    Attributes:
+        epoch: epochs completed.
+        step: optimizer steps done.
+        best_fitness: highest fitness so far, -1 before the first validation.
+        best_epoch: epoch (from 0) of the highest fitness, -1 before the first validation.
+        seconds: time spent in earlier parts of the run.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_fitness: float = -1.0
+    best_epoch: int = -1
+    seconds: float = 0.0
+
+
+def model_header(model: nn.Module) -> dict[str, Any]:
+    """Returns the plain data that rebuilds the model: name, classes, names, task, deployed or training form."""
+    return {
+        "name": model.name,
+        "classes": model.classes,
+        "names": dict(model.names),  # type: ignore[arg-type]
+        "task": model.task,
+        "deployed": model.deployed,
+        "class_width": model.class_width,
+    }
+
+
+def _cpu_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().to("cpu", copy=False) for key, value in state.items()}
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    model: nn.Module,
+    ema: Ema | None,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    progress: Progress,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes a full checkpoint of a run atomically and keeps the one before it.
+
+    Args:
+        settings: the run's settings as plain data.
+        facts: decisions and data fingerprint, plain data.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": model_header(model),
+        "weights": _cpu_state(model.state_dict()),
+        "ema": None if ema is None else _cpu_state(ema.state_dict()),
+        "ema_updates": 0 if ema is None else ema.updates,
+        "optimizer": optimizer.state_dict(),
+        "scaler": None if scaler is None else scaler.state_dict(),
+        "progress": asdict(progress),
+        "settings": dict(settings),
+        "facts": dict(facts),
+    }
+    _write(path, content, keep_previous=True)
+
+
+def save_weights(path: Path, *, model: nn.Module, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Writes only a model's weights (best.pt): half the size of last.pt or less, not for resuming."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": model_header(model),
+        "weights": _cpu_state(model.state_dict()),
+        "ema": None,
+        "progress": None,
+        "settings": dict(settings),
+        "facts": dict(facts),
+    }
+    _write(path, content, keep_previous=False)
+
+
+def _write(path: Path, content: Mapping[str, Any], *, keep_previous: bool) -> None:
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    if keep_previous and path.exists():
+        previous = path.with_suffix(".previous.pt")
+        previous.unlink(missing_ok=True)
+        os.link(path, previous)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a full checkpoint without executing anything from it; falls back to the previous file when it is damaged.
+
+    Raises:
+        WeightsError: the file is missing, damaged, from another program, or holds weights only.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such checkpoint.", hint="Give the path of a run's weights/last.pt.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for a damaged file
+        previous = path.with_suffix(".previous.pt")
+        if previous.is_file():
+            return read_checkpoint(previous)
+        raise WeightsError(f"{path}: not a readable checkpoint ({type(error).__name__}).") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path}: not a Holdfast checkpoint, so it cannot be resumed.", hint="Start from it with --weights instead."
+        )
+    if content["progress"] is None:
+        raise WeightsError(
+            f"{path}: holds weights only, so it cannot be resumed.", hint="Resume from last.pt beside it."
+        )
+    return content
+
+
+def restore(
+    content: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    ema: Ema | None,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler | None,
+) -> Progress:
+    """Puts a checkpoint's state back into the parts of a run and returns where it stood."""
+    model.load_state_dict(content["weights"])
+    if ema is not None and content["ema"] is not None:
+        ema.load_state_dict(content["ema"], updates=content["ema_updates"])
+    optimizer.load_state_dict(content["optimizer"])
+    if scaler is not None and content["scaler"]:
+        scaler.load_state_dict(content["scaler"])
+    return Progress(**content["progress"])

@@ -1,0 +1,161 @@
+"""What a run says while it works: one live line on a terminal, one plain line per epoch in pipes and log files."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import TextIO
+
+import psutil
+import torch
+
+SMOOTHING = 0.1  # weight of the newest step in the shown speed
+
+
+def memory_used(device: torch.device) -> int:
+    """Returns bytes in use: the allocator's peak on CUDA, resident memory of the process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
+
+
+def duration(seconds: float) -> str:
+    """Returns `1:02:03` or `02:03`."""
+    minutes, secs = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes:02d}:{secs:02d}"
+
+
+@dataclass
+class EpochStats:
+    """Means over one epoch.
+
+    Attributes:
+        losses: (box, class, distribution) per image.
+        images_per_second: throughput of the epoch, loading included.
+        wait_share: share of the time spent waiting for data, in [0, 1].
+        memory: bytes in use.
+    """
+
+    losses: tuple[float, float, float]
+    images_per_second: float
+    wait_share: float
+    memory: int
+
+
+class Monitor:
+    """Counts and shows the progress of a run.
+
+    Args:
+        epochs: epochs of the run.
+        steps_per_epoch: optimizer steps of one epoch.
+        device: whose memory is shown.
+        out: where lines go; standard output by default.
+        verbose: False shows nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        device: torch.device,
+        out: TextIO | None = None,
+        verbose: bool = True,
+    ) -> None:
+        self.epochs = epochs
+        self.steps = steps_per_epoch
+        self.device = device
+        self.out = out or sys.stdout
+        self.verbose = verbose
+        self.live = verbose and self.out.isatty()
+        self._shown = 0.0
+        self._epoch = 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Begins an epoch (from 0)."""
+        self._epoch = epoch
+        self._items: list[torch.Tensor] = []
+        self._images = 0
+        self._wait = 0.0
+        self._pace = 0.0
+        self._began = self._last = time.perf_counter()
+
+    def step(self, items: torch.Tensor, *, images: int, wait: float) -> None:
+        """Counts one step.
+
+        Args:
+            items: (3,) losses on the device; read only when a line is due, so that no step waits for the device.
+            images: images in this step.
+            wait: seconds spent waiting for data.
+        """
+        now = time.perf_counter()
+        spent = max(now - self._last, 1e-9)
+        self._last = now
+        self._items.append(items)
+        self._images += images
+        self._wait += wait
+        pace = images / spent
+        self._pace = pace if self._pace == 0 else (1 - SMOOTHING) * self._pace + SMOOTHING * pace
+        if self.live and now - self._shown > 0.2:
+            self._shown = now
+            self._draw(self._line())
+
+    def end_epoch(self) -> EpochStats:
+        """Closes the epoch and returns its means."""
+        spent = max(time.perf_counter() - self._began, 1e-9)
+        mean = torch.stack(self._items).mean(0).tolist() if self._items else [0.0, 0.0, 0.0]
+        self._items = self._items[-1:]
+        return EpochStats(
+            (mean[0], mean[1], mean[2]), self._images / spent, self._wait / spent, memory_used(self.device)
+        )
+
+    def report(self, stats: EpochStats, note: str) -> None:
+        """Writes the line that stays for an epoch.
+
+        Args:
+            stats: means of the epoch.
+            note: metrics of its validation, or an empty string.
+        """
+        box, cls, dfl = stats.losses
+        text = (
+            f"epoch {self._epoch + 1}/{self.epochs}  box {box:.3f}  cls {cls:.3f}  dfl {dfl:.3f}  "
+            f"{stats.images_per_second:.1f} img/s  data-wait {stats.wait_share:.0%}  "
+            f"{stats.memory / 2**30:.2f} GiB"
+        )
+        self.say(f"{text}  {note}" if note else text)
+
+    def say(self, text: str) -> None:
+        """Writes one line that stays."""
+        if not self.verbose:
+            return
+        if self.live:
+            self.out.write("\r\x1b[K")
+        self.out.write(text + "\n")
+        self.out.flush()
+
+    def _line(self) -> str:
+        box, cls, dfl = self._items[-1].tolist()
+        done = len(self._items)
+        left = (self.steps - done) + (self.epochs - self._epoch - 1) * self.steps
+        per_step = (self._last - self._began) / done
+        return (
+            f"epoch {self._epoch + 1}/{self.epochs}  {done}/{self.steps}  box {box:.3f}  cls {cls:.3f}  "
+            f"dfl {dfl:.3f}  {self._pace:.1f} img/s  {memory_used(self.device) / 2**30:.2f} GiB  "
+            f"ETA {duration(left * per_step)}"
+        )
+
+    def _draw(self, text: str) -> None:
+        width = max(_columns(self.out) - 1, 20)
+        self.out.write("\r\x1b[K" + text[:width])
+        self.out.flush()
+
+
+def _columns(out: TextIO) -> int:
+    import os
+
+    try:
+        return os.get_terminal_size(out.fileno()).columns
+    except OSError:
+        return 80
