@@ -1,1 +1,7 @@
+"""Detector families; `build` makes one by name."""
 
+from __future__ import annotations
+
+from holdfast.models.registry import available, build, from_header, resolve
+
+__all__ = ["available", "build", "from_header", "resolve"]
