@@ -1,0 +1,262 @@
+"""What every settings class can do: tidy keys, refuse unknown ones, explain wrong values, go to YAML.
+
+Unusual: the constructor is the only door. It accepts the historic spellings (`img-size`, `batch_size`,
+`no_amp`), merges the file or preset named by `hyp` below the keys given by hand, and turns every fault into
+one `SettingsError` sentence. Settings are frozen; a value found out at run time belongs to the run's records.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
+from typing_extensions import Self
+
+from ..errors import SettingsError, did_you_mean
+from .presets import read_overrides
+
+# Historic spelling -> our key; used where the class has our key and not the historic one.
+ALIASES: Mapping[str, str] = types.MappingProxyType({
+    "img": "imgsz", "img_size": "imgsz", "image_size": "imgsz", "batch_size": "batch", "cfg": "model",
+    "weights": "model", "conf_thres": "conf", "iou_thres": "iou", "line_thickness": "line_width",
+})
+
+
+def _text(value: object) -> object:
+    """Accepts `Path` and None where text is meant, and opens a leading `~` as a shell would."""
+    if value is None:
+        return ""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
+
+
+def _items(value: object) -> object:
+    """Accepts `0,2`, `[0, 2]` and a single item where a list is meant."""
+    if isinstance(value, str):
+        words = [word.strip().strip("'\"") for word in value.strip().strip("[]()").split(",")]
+        return [int(word) if word.isdecimal() else word for word in words if word]
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _none(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
+
+
+def _switch(value: object) -> object:
+    """Reads the words of a boolean where text is allowed too."""
+    words = {"true": True, "false": False}
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _device(value: object) -> object:
+    """Accepts 0, [0, 1] and None beside '0', '0,1' and ''."""
+    if isinstance(value, list | tuple):
+        return ",".join(str(item) for item in value)
+    return _text(value)
+
+
+def _casefold(*choices: str) -> BeforeValidator:
+    """Lets `adamw` stand for `AdamW`."""
+    table = {choice.lower(): choice for choice in choices}
+    return BeforeValidator(lambda value: table.get(value.lower(), value) if isinstance(value, str) else value)
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Switch = Annotated[bool | str, BeforeValidator(_switch), BeforeValidator(_text)]
+Device = Annotated[str, BeforeValidator(_device)]
+OptionalInt = Annotated[int | None, BeforeValidator(_none)]
+Ints = Annotated[tuple[int, ...] | None, BeforeValidator(_items), BeforeValidator(_none)]
+
+
+class Settings(BaseModel):
+    """Base of all components and verbs.
+
+    Args:
+        keys: any of the class's fields, in any of the accepted spellings.
+
+    Raises:
+        SettingsError: an unknown key (with the nearest one), or a value outside its range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+    title: ClassVar[str] = ""
+    """Heading of the component in help and tables; empty on verbs."""
+
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
+    def __init__(self, /, **keys: Any) -> None:
+        values = tidy(type(self), keys)
+        notes: tuple[str, ...] = ()
+        if values.get("hyp") and "hyp" in type(self).model_fields:
+            overrides, notes = read_overrides(str(values["hyp"]), known=type(self).model_fields)
+            values = {**overrides, **values}
+        try:
+            super().__init__(**values)
+        except ValidationError as fault:
+            raise SettingsError(explain(type(self), fault)) from None
+        self._notes = notes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences the user should see, such as keys of a `hyp` file that have no effect."""
+        return self._notes
+
+    @classmethod
+    def verb(cls) -> str:
+        """The word on the command line: `train` for TrainSettings."""
+        return cls.__name__.removesuffix("Settings").lower()
+
+    @classmethod
+    def groups(cls) -> dict[str, dict[str, FieldInfo]]:
+        """Fields by component title, in the order the verb names its components."""
+        found: dict[str, dict[str, FieldInfo]] = {}
+        seen: set[str] = set()
+        for base in cls.__mro__:
+            if issubclass(base, Settings) and base.title and "title" in vars(base):
+                own = {key: cls.model_fields[key] for key in base.model_fields if key not in seen}
+                seen.update(own)
+                found.setdefault(base.title, {}).update(own)
+        return found
+
+    def given(self) -> dict[str, Any]:
+        """The keys set by hand or through `hyp`, with their checked values."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key in self.model_fields_set}
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with some keys changed; everything is checked again."""
+        values = {**self.given(), **tidy(type(self), changes)}
+        return self._without_hyp(values)
+
+    def require(self, *keys: str) -> None:
+        """Raises a SettingsError that names the first of `keys` that is empty."""
+        for key in keys:
+            if not getattr(self, key):
+                text = type(self).model_fields[key].description
+                hint = f"Add --{key.replace('_', '-')} VALUE."
+                raise SettingsError(f"{self.verb()} needs '{key}' ({text}).", hint=hint)
+
+    def plain(self) -> dict[str, Any]:
+        """All keys in help order with values that YAML and JSON know."""
+        ordered = {key for fields in self.groups().values() for key in fields}
+        keys = [key for fields in self.groups().values() for key in fields]
+        keys += [key for key in type(self).model_fields if key not in ordered]
+        values = {key: getattr(self, key) for key in keys}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    def dump(self, path: Path) -> None:
+        """Writes every key to a YAML file (`args.yaml` of a run)."""
+        path.write_text(yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `dump` wrote; its values are complete, so the `hyp` file is not read again."""
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+            raise SettingsError(f"{path}: cannot be read as YAML ({type(fault).__name__}).") from None
+        if not isinstance(values, dict):
+            raise SettingsError(f"{path}: expected lines of 'key: value'.")
+        try:
+            return cls._without_hyp({str(key): value for key, value in values.items()})
+        except SettingsError as fault:
+            raise SettingsError(f"{path}: {fault.message}", hint=fault.hint) from None
+
+    @classmethod
+    def _without_hyp(cls, values: Mapping[str, Any]) -> Self:
+        rest = {key: value for key, value in values.items() if key != "hyp"}
+        settings = cls(**rest)
+        return settings.model_copy(update={"hyp": values["hyp"]}) if values.get("hyp") else settings
+
+
+def tidy(kind: type[Settings], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Maps historic and hyphenated spellings to field names.
+
+    Args:
+        kind: the settings class whose fields are known.
+        keys: spelling -> value. `no_x` (or `nosave`) sets the boolean `x` (`save`) to the opposite.
+
+    Returns:
+        field name -> value, in the order given.
+
+    Raises:
+        SettingsError: for an unknown key, or the same key in two spellings.
+    """
+    values: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
+    for word, value in keys.items():
+        key, value = field_of(kind, word, value)
+        if key in spelled:
+            raise SettingsError(f"'{key}' is given twice, as '{spelled[key]}' and '{word}'.")
+        spelled[key] = word
+        values[key] = value
+    return values
+
+
+def field_of(kind: type[Settings], word: str, value: Any = None) -> tuple[str, Any]:
+    """Returns the field a spelling means, and its value (inverted for a negation such as `no_amp`)."""
+    fields = kind.model_fields
+    key = word.strip().replace("-", "_")
+    if key in fields:
+        return key, value
+    alias = ALIASES.get(key)
+    if alias in fields:
+        return str(alias), value
+    rest = key.removeprefix("no").lstrip("_")
+    if key.startswith("no") and rest in fields and fields[rest].annotation is bool:
+        if isinstance(value, str):
+            value = value.strip().lower() not in ("false", "0", "no", "off")
+        return rest, not value
+    spellings = [*fields, *(alias for alias, target in ALIASES.items() if target in fields)]
+    near = did_you_mean(key, spellings)
+    hint = near.strip() or f"See 'holdfast {kind.verb()} --help'."
+    raise SettingsError(f"{kind.verb()} has no key '{word}'.", hint=hint)
+
+
+def explain(kind: type[Settings], fault: ValidationError) -> str:
+    """One sentence for all problems of a validation error."""
+    sentences: dict[str, str] = {}
+    for error in fault.errors():
+        key = str(error["loc"][0]) if error["loc"] else ""
+        if not key:
+            sentences[key] = str(error.get("ctx", {}).get("error", error["msg"]))
+            continue
+        field = kind.model_fields[key]
+        value = error["input"] if len(error["loc"]) == 1 else f"...{error['input']}..."
+        text = f"{key}={value} does not fit: expected {expected(field)} ({field.description})"
+        sentences.setdefault(key, text)
+    return "; ".join(sentences.values()) + "."
+
+
+def expected(field: FieldInfo) -> str:
+    """Kind and range of a field in words, such as 'a number from 0 to 1'."""
+    return f"{_kind(field.annotation)}{_range(field)}"
+
+
+def _kind(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return "one of " + ", ".join(str(choice) for choice in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        parts = [_kind(part) for part in get_args(annotation)]
+        return " or ".join(part.removeprefix("one of ") for part in parts)
+    if origin is Annotated:
+        return _kind(get_args(annotation)[0])
+    if origin is tuple:
+        return "a list of " + _kind(get_args(annotation)[0]).removeprefix("a ") + "s"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+    return names.get(annotation, str(annotation))
+
+
+def _range(field: FieldInfo) -> str:
+    words = {"ge": "from", "gt": "above", "le": "to", "lt": "to below"}
+    found = [(name, getattr(item, name)) for name in words for item in field.metadata if hasattr(item, name)]
+    text = "".join(f" {words[name]} {limit:g}" for name, limit in found)
+    return text + (" up" if [name for name, _ in found] == ["ge"] else "")

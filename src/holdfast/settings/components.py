@@ -1,0 +1,233 @@
+"""The settings of each component: the only place where a default is written.
+
+Each field carries its default, its range and one line of description; the command line's help, the keywords
+of the Python object, the checks and the tables in the documentation are generated from here. Verbs combine
+components by inheritance (verbs.py), so keys stay flat: `lr0`, not `optim.lr0`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from typing_extensions import Self
+
+from .base import Device, Ints, OptionalInt, Settings, Switch, Text, _casefold, _items
+
+Optimizer = Annotated[
+    Literal["auto", "SGD", "Adam", "AdamW", "LION"], _casefold("auto", "SGD", "Adam", "AdamW", "LION")]
+AmpType = Annotated[
+    Literal["auto", "bfloat16", "float16"],
+    BeforeValidator(lambda value: {"bf16": "bfloat16", "fp16": "float16"}.get(value, value)
+                    if isinstance(value, str) else value)]
+Parts = Annotated[tuple[int | str, ...], BeforeValidator(_items)]
+
+
+class StartModelSettings(Settings):
+    """The model a training run starts from."""
+
+    title: ClassVar[str] = "Model"
+    model: Text = Field("yolov9-t", description="model name (see 'holdfast models') or weight file to train")
+    weights: Text = Field("", description="weight file for a named model; empty starts random")
+    freeze: int | Parts = Field(
+        0, description="what stays untrained: the first N layers, or a list of layer numbers or name parts")
+
+
+class ReadyModelSettings(Settings):
+    """A trained model."""
+
+    title: ClassVar[str] = "Model"
+    model: Text = Field("", description="weight file, or a model name for random weights")
+
+
+class DeviceSettings(Settings):
+    """Where to compute."""
+
+    title: ClassVar[str] = "Device"
+    device: Device = Field("", description="'cpu', or the number of a GPU such as 0; empty chooses")
+
+
+class DataSettings(Settings):
+    """The data set and how it is cut into batches."""
+
+    title: ClassVar[str] = "Data"
+    data: Text = Field("", description="data.yaml that names the folders and the classes")
+    imgsz: int = Field(640, ge=32, le=8192, description="side of the input in pixels, a multiple of 32")
+    batch: int = Field(16, ge=1, description="images per optimizer step (train) or per forward pass (val)")
+    workers: int = Field(8, ge=0, le=256, description="loader processes, one per core at most; 0 = none")
+    single_cls: bool = Field(False, description="treat all classes as one")
+
+    @property
+    def processes(self) -> int:
+        """Loader processes to start: `workers`, but never more than there are cores for this process."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(self.workers, cores)
+
+
+class TrainDataSettings(Settings):
+    """Selection of training images."""
+
+    title: ClassVar[str] = "Data"
+    min_items: int = Field(0, ge=0, description="leave out training images with fewer boxes than this")
+
+
+class AugmentSettings(Settings):
+    """How training images are changed. Probabilities are per image."""
+
+    title: ClassVar[str] = "Augmentation"
+    mosaic: float = Field(1.0, ge=0, le=1, description="probability of joining four images into one")
+    mixup: float = Field(0.0, ge=0, le=1, description="probability of blending a mosaic with a second one")
+    degrees: float = Field(0.0, ge=0, le=180, description="rotation up to plus or minus this angle")
+    translate: float = Field(0.1, ge=0, le=1, description="shift up to this share of the image side")
+    scale: float = Field(0.5, ge=0, lt=1, description="zoom between 1 - scale and 1 + scale")
+    shear: float = Field(0.0, ge=0, le=90, description="shear up to plus or minus this angle")
+    perspective: float = Field(0.0, ge=0, le=0.001, description="strength of the perspective distortion")
+    hsv_h: float = Field(0.015, ge=0, le=1, description="hue shift up to this share of the circle")
+    hsv_s: float = Field(0.7, ge=0, le=1, description="saturation gain up to 1 plus or minus this")
+    hsv_v: float = Field(0.4, ge=0, le=1, description="brightness gain up to 1 plus or minus this")
+    flipud: float = Field(0.0, ge=0, le=1, description="probability of an upside-down flip")
+    fliplr: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
+    close_mosaic: int = Field(10, ge=0, description="last epochs without mosaic and mixup; 0 keeps both on")
+
+
+class LossSettings(Settings):
+    """Gains of the loss terms."""
+
+    title: ClassVar[str] = "Loss"
+    box: float = Field(7.5, ge=0, description="gain of the box overlap loss")
+    cls: float = Field(0.5, ge=0, description="gain of the class loss")
+    dfl: float = Field(1.5, ge=0, description="gain of the box distribution loss")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="how far class targets move towards one half")
+
+
+class OptimSettings(Settings):
+    """Optimizer, learning rate, and the average of the weights."""
+
+    title: ClassVar[str] = "Optimizer"
+    hyp: Text = Field("", description="preset name or YAML file of overrides; keys given by hand win over it")
+    optimizer: Optimizer = Field("auto", description="auto chooses lr0 and momentum too")
+    lr0: float = Field(0.01, gt=0, le=10, description="learning rate after warm-up (auto ignores it)")
+    lrf: float = Field(0.01, ge=0, le=1, description="learning rate at the end as a share of lr0")
+    momentum: float = Field(0.937, ge=0, lt=1, description="momentum, or beta1 of Adam (auto ignores it)")
+    weight_decay: float = Field(0.0005, ge=0, le=1, description="weight decay at batch nbs")
+    nbs: int = Field(64, ge=1, description="nominal batch: smaller ones are accumulated to about this")
+    warmup_epochs: float = Field(3.0, ge=0, description="epochs of warm-up, fractions allowed")
+    warmup_momentum: float = Field(0.8, ge=0, lt=1, description="momentum at its start")
+    warmup_bias_lr: float = Field(0.1, ge=0, le=10, description="learning rate of biases at its start")
+    cos_lr: bool = Field(False, description="learning rate falls along a cosine instead of a line")
+    flat_cos_lr: bool = Field(False, description="learning rate stays flat for half of the run, then cosine")
+    fixed_lr: bool = Field(False, description="learning rate stays at lr0")
+    clip_norm: float = Field(10.0, ge=0, description="largest norm of all gradients together; 0 never clips")
+    ema: bool = Field(True, description="validate and keep the moving average of the weights")
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="share of the old average that one step keeps")
+    ema_tau: float = Field(2000.0, gt=0, description="steps over which ema_decay is reached")
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Self:
+        chosen = [key for key in ("cos_lr", "flat_cos_lr", "fixed_lr") if getattr(self, key)]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} exclude each other; switch on one of them")
+        return self
+
+
+class PrecisionSettings(Settings):
+    """Number formats and memory layout of training."""
+
+    title: ClassVar[str] = "Precision"
+    amp: bool = Field(True, description="mixed precision where the hardware has it; loss in float32")
+    amp_dtype: AmpType = Field("auto", description="number format of mixed precision; auto prefers bfloat16")
+    channels_last: bool = Field(True, description="memory layout that convolutions prefer")
+
+
+class DetectionSettings(Settings):
+    """Which detections count in an evaluation."""
+
+    title: ClassVar[str] = "Evaluation"
+    conf: float = Field(0.001, ge=0, le=1, description="drop detections below this confidence")
+    iou: float = Field(0.7, ge=0, le=1, description="overlap above which the weaker of two boxes is dropped")
+    max_det: int = Field(300, ge=1, le=30000, description="most detections per image")
+    rect: bool = Field(True, description="validate on rectangles of similar images instead of squares")
+    save_json: bool = Field(False, description="write the detections as COCO JSON")
+
+
+class TrainRunSettings(Settings):
+    """Length, checkpoints and folder of a training run."""
+
+    title: ClassVar[str] = "Run"
+    epochs: int = Field(100, ge=1, description="passes over the training images")
+    patience: int = Field(100, ge=0, description="stop after so many epochs without a better score; 0 never")
+    seed: int = Field(0, ge=0, description="start of every random draw; the same seed gives the same data")
+    val_interval: int = Field(1, ge=1, description="validate every N epochs, and after the last")
+    noval: bool = Field(False, description="validate only after the last epoch")
+    nosave: bool = Field(False, description="write checkpoints only after the last epoch")
+    save_period: int = Field(-1, ge=-1, description="keep an extra checkpoint every N epochs; -1 keeps none")
+    resume: Switch = Field(False, description="last.pt of the run to continue; bare: the newest run")
+    project: Text = Field("runs/train", description="folder that holds the runs")
+    name: Text = Field("exp", description="folder of this run; numbered when it exists")
+
+
+class ValRunSettings(Settings):
+    """Choices and folder of a validation run."""
+
+    title: ClassVar[str] = "Run"
+    split: Text = Field("val", description="split of data.yaml to validate on: val, test or train")
+    half: bool = Field(False, description="compute in 16 bits")
+    save_txt: bool = Field(False, description="write detections as label files")
+    save_conf: bool = Field(False, description="add the confidence to label files")
+    plots: bool = Field(True, description="draw curves, confusion matrix and example images")
+    project: Text = Field("runs/val", description="folder that holds the runs")
+    name: Text = Field("exp", description="folder of this run; numbered when it exists")
+
+
+class PredictRunSettings(Settings):
+    """Input, thresholds, output and folder of a prediction run."""
+
+    title: ClassVar[str] = "Prediction"
+    source: Text = Field("", description="image, folder, glob, list file (.txt) or video")
+    imgsz: int = Field(640, ge=32, le=8192, description="longer side of the input in pixels")
+    conf: float = Field(0.25, ge=0, le=1, description="drop detections below this confidence")
+    iou: float = Field(0.7, ge=0, le=1, description="overlap above which the weaker of two boxes is dropped")
+    max_det: int = Field(300, ge=1, le=30000, description="most detections per image")
+    classes: Ints = Field(None, description="keep only these class numbers")
+    agnostic_nms: bool = Field(False, description="let boxes of different classes suppress each other")
+    batch: int = Field(1, ge=1, description="images per forward pass")
+    half: bool = Field(False, description="compute in 16 bits")
+    vid_stride: int = Field(1, ge=1, description="use every N-th frame of a video")
+
+
+class PredictOutputSettings(Settings):
+    """What a prediction run writes."""
+
+    title: ClassVar[str] = "Output"
+    save: bool = Field(True, description="write annotated pictures (Python calls: only when asked)")
+    save_txt: bool = Field(False, description="write detections as label files")
+    save_conf: bool = Field(False, description="add the confidence to label files")
+    save_crop: bool = Field(False, description="write one picture per detection")
+    line_width: OptionalInt = Field(None, ge=1, description="line width in pixels; none goes by image size")
+    show_labels: bool = Field(True, description="draw class names")
+    show_conf: bool = Field(True, description="draw confidences")
+    project: Text = Field("runs/detect", description="folder that holds the runs")
+    name: Text = Field("predict", description="folder of this run; numbered when it exists")
+
+
+class FolderSettings(Settings):
+    """What every run that writes a folder knows."""
+
+    title: ClassVar[str] = "Folder"
+    exist_ok: bool = Field(False, description="write into an existing folder instead of a numbered one")
+    verbose: bool = Field(True, description="report on the terminal")
+
+
+class DemoRunSettings(Settings):
+    """The generated demonstration, from drawing the data to detecting on it."""
+
+    title: ClassVar[str] = "Demo"
+    folder: Text = Field("demo", description="folder for the drawn data set and the runs")
+    model: Text = Field("yolov9-t", description="model name to train from random weights")
+    images: int = Field(240, ge=8, description="pictures to draw, one fifth of them for validation")
+    epochs: int = Field(20, ge=1, description="passes over the training images")
+    imgsz: int = Field(160, ge=32, le=8192, description="side of the input in pixels")
+    batch: int = Field(8, ge=1, description="images per optimizer step")
+    workers: int = Field(2, ge=0, le=256, description="loader processes; 0 uses none")
+    seed: int = Field(0, ge=0, description="start of every random draw")

@@ -1,0 +1,45 @@
+"""The settings of each verb, put together from components; the order here is the order in help."""
+
+from __future__ import annotations
+
+from .components import (
+    AugmentSettings,
+    DataSettings,
+    DemoRunSettings,
+    DetectionSettings,
+    DeviceSettings,
+    FolderSettings,
+    LossSettings,
+    OptimSettings,
+    PrecisionSettings,
+    PredictOutputSettings,
+    PredictRunSettings,
+    ReadyModelSettings,
+    StartModelSettings,
+    TrainDataSettings,
+    TrainRunSettings,
+    ValRunSettings,
+)
+
+
+class TrainSettings(
+    StartModelSettings, DataSettings, TrainDataSettings, TrainRunSettings, FolderSettings, DeviceSettings,
+    OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, DetectionSettings,
+):
+    """Everything `holdfast train` knows."""
+
+
+class ValSettings(
+    ReadyModelSettings, DataSettings, DetectionSettings, ValRunSettings, FolderSettings, DeviceSettings,
+):
+    """Everything `holdfast val` knows."""
+
+
+class PredictSettings(
+    ReadyModelSettings, PredictRunSettings, PredictOutputSettings, FolderSettings, DeviceSettings,
+):
+    """Everything `holdfast predict` knows."""
+
+
+class DemoSettings(DemoRunSettings, DeviceSettings):
+    """Everything `holdfast demo` knows."""
