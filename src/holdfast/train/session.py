@@ -1,0 +1,397 @@
+"""Entry of training: turns settings into the parts of a run, says what was decided, runs the loop, closes the books."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from holdfast import __version__
+from holdfast.data.dataset_file import DatasetFile, read_dataset_file
+from holdfast.data.index import Index, build_index
+from holdfast.data.loader import Batch, TrainLoader
+from holdfast.data.samples import TrainSamples
+from holdfast.devices import Device, Precision, choose_device, choose_precision
+from holdfast.errors import DataError, SettingsError, WeightsError
+from holdfast.load import LoadedModel, load_model
+from holdfast.losses.detect import DetectionLoss
+from holdfast.runs import CsvLog, new_run_folder, write_json
+from holdfast.settings import TrainSettings
+from holdfast.train.checkpoint import Progress, read_checkpoint, restore
+from holdfast.train.ema import Ema
+from holdfast.train.freeze import freeze
+from holdfast.train.loop import COLUMNS, Outputs, Plan, Validation, run_epochs
+from holdfast.train.monitor import Monitor, duration
+from holdfast.train.optim import OptimChoice, build_optimizer, choose_optimizer, scaled_weight_decay, steps_per_epoch
+from holdfast.train.schedule import Schedule, Shape
+from holdfast.train.step import Stepper
+from holdfast.weights import layer_number
+
+RESUME_KEYS = frozenset(
+    {"device", "workers", "epochs", "patience", "val_interval", "save_period", "nosave", "noval", "verbose", "plots"}
+)
+
+
+class Evaluator(Protocol):
+    """Validates models on the validation split."""
+
+    def __call__(
+        self, model: nn.Module, *, loss: Any = None, on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None
+    ) -> Validation: ...
+
+    def close(self) -> None: ...
+
+
+class Reporter(Protocol):
+    """Draws the pictures of a run into its folder."""
+
+    def train_batch(self, folder: Path, number: int, batch: Batch, names: Mapping[int, str]) -> None: ...
+
+    def val_batch(
+        self, folder: Path, number: int, batch: Batch, found: list[Tensor], names: Mapping[int, str]
+    ) -> None: ...
+
+    def labels(self, folder: Path, index: Index, names: Mapping[int, str]) -> None: ...
+
+    def finish(self, folder: Path, result: Any, index: Index, names: Mapping[int, str]) -> str: ...
+
+
+@dataclass
+class TrainResult:
+    """What a finished run leaves.
+
+    Attributes:
+        folder: the run folder.
+        best: weight file of the best epoch.
+        validation: result of the best weights.
+        progress: epochs, steps, best fitness.
+    """
+
+    folder: Path
+    best: Path
+    validation: Any
+    progress: Progress
+
+
+def fit(
+    settings: TrainSettings,
+    *,
+    make_evaluator: Callable[..., Evaluator],
+    reporter: Reporter,
+    say: Callable[[str], None] = print,
+) -> TrainResult:
+    """Trains as the settings say and returns the best weights' validation.
+
+    Args:
+        make_evaluator: builds the validator from an index and keyword numbers (`val.run.Evaluator`).
+        reporter: draws pictures and writes results.json.
+        say: where lines go when `verbose`.
+
+    Raises:
+        HoldfastError: the settings, the data set, the weights or the device cannot be used.
+    """
+    content: dict[str, Any] | None = None
+    folder: Path | None = None
+    if settings.resume:
+        settings, content, folder = _resumed(settings)
+    talk = say if settings.verbose else _silent
+    device = choose_device(settings.device)
+    precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
+    dataset = read_dataset_file(settings.data)
+    names = {0: "object"} if settings.single_cls else dict(dataset.names)
+    train_index = _index(dataset, "train", settings)
+    val_index = _index(dataset, "val", settings)
+
+    torch.manual_seed(settings.seed)
+    loaded = load_model(settings.model, classes=len(names), names=names, weights=settings.weights or None)
+    model = _placed(loaded, settings, device)
+    batch = min(settings.batch, len(train_index))
+    steps = steps_per_epoch(len(train_index), batch)
+    choice = choose_optimizer(
+        settings.optimizer,
+        steps=steps * settings.epochs,
+        classes=len(names),
+        lr0=settings.lr0,
+        momentum=settings.momentum,
+        warmup_bias_lr=settings.warmup_bias_lr,
+    )
+    decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
+    optimizer = build_optimizer(model, choice, weight_decay=decay)
+    ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
+    stepper = Stepper(
+        model,
+        DetectionLoss(
+            classes=len(names),
+            strides=model.strides,  # type: ignore[arg-type]
+            reg_max=model.reg_max,  # type: ignore[arg-type]
+            box=settings.box,
+            cls=settings.cls,
+            dfl=settings.dfl,
+            label_smoothing=settings.label_smoothing,
+        ),
+        optimizer,
+        ema=ema,
+        precision=precision,
+        clip_norm=settings.clip_norm,
+        channels_last=settings.channels_last,
+    )
+    progress = Progress()
+    if content is not None:
+        progress = restore(content, model=model, ema=ema, optimizer=optimizer, scaler=stepper.scaler)
+        if progress.epoch >= settings.epochs:
+            raise SettingsError(
+                f"This run has finished its {settings.epochs} epochs, so there is nothing to resume.",
+                hint="Give more with --epochs, or start a new run with --weights.",
+            )
+    if folder is None:
+        folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
+    (folder / "weights").mkdir(exist_ok=True)
+    settings.dump(folder / "args.yaml")
+    facts = _facts(
+        settings, loaded, train_index, val_index, device=device, precision=precision, choice=choice, batch=batch
+    )
+    write_json(folder / "manifest.json", facts)
+    for line in _announcement(facts, folder, progress, train_index, val_index):
+        talk(line)
+    if settings.plots:
+        reporter.labels(folder, train_index, names)
+
+    schedule = Schedule(
+        shape=_shape(settings),
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        lr0=choice.lr0,
+        lrf=settings.lrf,
+        momentum=choice.momentum,
+        warmup_epochs=settings.warmup_epochs,
+        warmup_momentum=settings.warmup_momentum,
+        warmup_bias_lr=choice.warmup_bias_lr,
+    )
+    samples = TrainSamples(
+        train_index,
+        imgsz=_imgsz(settings),
+        seed=settings.seed,
+        epochs=settings.epochs,
+        close_mosaic=settings.close_mosaic,
+        mosaic=settings.mosaic,
+        mixup=settings.mixup,
+        degrees=settings.degrees,
+        translate=settings.translate,
+        scale=settings.scale,
+        shear=settings.shear,
+        perspective=settings.perspective,
+        hsv_h=settings.hsv_h,
+        hsv_s=settings.hsv_s,
+        hsv_v=settings.hsv_v,
+        flipud=settings.flipud,
+        fliplr=settings.fliplr,
+    )
+
+    def draw_train(number: int, drawn: Batch) -> None:
+        if number < 3:
+            reporter.train_batch(folder, number, drawn, names)
+
+    def draw_val(number: int, drawn: Batch, found: list[Tensor]) -> None:
+        if number < 3:
+            reporter.val_batch(folder, number, drawn, found, names)
+
+    evaluator = make_evaluator(
+        val_index,
+        names=names,
+        imgsz=_imgsz(settings),
+        batch=2 * batch,
+        workers=settings.workers,
+        rect=settings.rect,
+        device=device.device,
+        precision=precision,
+        conf=settings.conf,
+        iou=settings.iou,
+        max_det=settings.max_det,
+        single_cls=settings.single_cls,
+    )
+    loader = TrainLoader(samples, batch=batch, workers=settings.workers, seed=settings.seed)
+    with closing(evaluator), closing(loader):
+        progress = run_epochs(
+            stepper,
+            loader,
+            schedule,
+            evaluator,
+            plan=Plan(
+                epochs=settings.epochs,
+                val_interval=0 if settings.noval else settings.val_interval,
+                patience=settings.patience,
+                save_last=not settings.nosave,
+                save_period=settings.save_period,
+            ),
+            progress=progress,
+            monitor=Monitor(
+                epochs=settings.epochs, steps_per_epoch=steps, device=device.device, verbose=settings.verbose
+            ),
+            outputs=Outputs(
+                weights=folder / "weights",
+                csv=CsvLog(folder / "results.csv", COLUMNS, keep_rows=progress.epoch),
+                settings=settings.plain(),
+                facts=facts,
+                on_batch=draw_train if settings.plots else None,
+            ),
+        )
+        loader.close()
+        talk(
+            f"{progress.epoch} epochs in {duration(progress.seconds)}; "
+            f"validating the best weights (epoch {progress.best_epoch + 1})"
+        )
+        best = folder / "weights" / "best.pt"
+        answer = load_model(best).model
+        result = evaluator(answer, on_batch=draw_val if settings.plots else None)
+    talk(reporter.finish(folder, result, val_index, names))
+    return TrainResult(folder, best, result, progress)
+
+
+def _silent(text: str) -> None:
+    """Takes a line and drops it."""
+
+
+def _index(dataset: DatasetFile, split: str, settings: TrainSettings) -> Index:
+    if not dataset.splits.get(split):
+        raise DataError(
+            f"names no '{split}' images, and training needs them.",
+            path=dataset.path,
+            hint=f"Add a line such as '{split}: images/{split}'.",
+        )
+    return build_index(
+        dataset.splits[split],
+        names=dataset.names,
+        single_cls=settings.single_cls,
+        min_items=settings.min_items if split == "train" else 0,
+        workers=settings.workers,
+    )
+
+
+def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> nn.Module:
+    if loaded.model.deployed:
+        raise WeightsError(
+            f"{loaded.origin} holds a deployed model, whose batch-norm was folded away; it cannot be trained.",
+            hint="Train from the training-form checkpoint (best.pt or last.pt of a run).",
+        )
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    model: nn.Module = loaded.model.to(device.device, memory_format=layout)  # type: ignore[call-overload]
+    if settings.freeze:
+        freeze(model, settings.freeze, layer_of=lambda name: layer_number(model, name))
+    return model
+
+
+def _imgsz(settings: TrainSettings) -> int:
+    return max(-(-settings.imgsz // 32) * 32, 64)
+
+
+def _shape(settings: TrainSettings) -> Shape:
+    if settings.cos_lr:
+        return "cosine"
+    if settings.flat_cos_lr:
+        return "flat-cosine"
+    return "fixed" if settings.fixed_lr else "linear"
+
+
+def _facts(
+    settings: TrainSettings,
+    loaded: LoadedModel,
+    train_index: Index,
+    val_index: Index,
+    *,
+    device: Device,
+    precision: Precision,
+    choice: OptimChoice,
+    batch: int,
+) -> dict[str, Any]:
+    """Returns what was decided and on what the run stands, as plain data for the manifest and the checkpoints."""
+    model = loaded.model
+    transfer = loaded.transfer
+    return {
+        "holdfast": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "command": " ".join(sys.argv),
+        "model": model.name,
+        "origin": loaded.origin,
+        "transferred": None if transfer is None else f"{transfer.loaded} of {transfer.total} tensors",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trainable_tensors": sum(p.requires_grad for p in model.parameters()),
+        "classes": dict(model.names),  # type: ignore[arg-type]
+        "device": device.note,
+        "precision": precision.note,
+        "batch": batch,
+        "asked_batch": settings.batch,
+        "imgsz": _imgsz(settings),
+        "asked_imgsz": settings.imgsz,
+        "optimizer": choice.note,
+        "train_images": len(train_index),
+        "val_images": len(val_index),
+        "train_fingerprint": train_index.fingerprint,
+        "val_fingerprint": val_index.fingerprint,
+        "train_problems": train_index.report(),
+        "val_problems": val_index.report(),
+    }
+
+
+def _announcement(
+    facts: Mapping[str, Any], folder: Path, progress: Progress, train_index: Index, val_index: Index
+) -> list[str]:
+    lines = [
+        f"Holdfast {facts['holdfast']}, torch {facts['torch']}, Python {facts['python']}",
+        f"  model      {facts['model']}, {facts['parameters']:,} parameters, {facts['origin']}"
+        + (f", {facts['transferred']} transferred" if facts["transferred"] else ""),
+        f"  data       {facts['train_images']} train, {facts['val_images']} val images, "
+        f"{len(facts['classes'])} classes",
+        f"  device     {facts['device']}",
+        f"  precision  {facts['precision']}",
+        f"  batch      {facts['batch']} images per optimizer step"
+        + (" (the whole training set)" if facts["batch"] < facts["asked_batch"] else ""),
+        f"  optimizer  {facts['optimizer']}",
+        f"  run        {folder}",
+    ]
+    if facts["imgsz"] != facts["asked_imgsz"]:
+        lines.append(f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; sizes are multiples of 32)")
+    lines += [f"  train: {line}" for line in facts["train_problems"]]
+    lines += [f"  val: {line}" for line in facts["val_problems"]]
+    if progress.epoch:
+        lines.append(f"  resumed after epoch {progress.epoch}, step {progress.step}")
+    return lines
+
+
+def _resumed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, Any], Path]:
+    """Returns the settings, checkpoint and folder of the run to continue.
+
+    The run's own settings hold; of the new ones only `RESUME_KEYS` count, others that differ are refused.
+    """
+    path = _newest(Path(settings.project)) if settings.resume is True else Path(str(settings.resume))
+    if path.is_dir():
+        path = path / "weights" / "last.pt"
+    content = read_checkpoint(path)
+    stored = content["settings"]
+    plain = settings.plain()
+    given = {key: plain[key] for key in settings.given() if key not in ("resume", "project", "hyp")}
+    refused = [key for key, value in given.items() if key not in RESUME_KEYS and value != stored.get(key)]
+    if refused:
+        raise SettingsError(
+            f"A resumed run keeps its settings, but {', '.join(sorted(refused))} differ from those of {path}.",
+            hint=f"Only {', '.join(sorted(RESUME_KEYS))} may change.",
+        )
+    changes = {key: value for key, value in given.items() if key in RESUME_KEYS}
+    return TrainSettings(**{**stored, **changes, "hyp": ""}), content, path.parent.parent
+
+
+def _newest(project: Path) -> Path:
+    found = sorted(project.glob("*/weights/last.pt"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise SettingsError(
+            f"There is no run to resume in {project}.", hint="Name one: --resume runs/train/exp/weights/last.pt."
+        )
+    return found[-1]

@@ -1,0 +1,342 @@
+"""Validation: deployed model over letterboxed rectangular batches, scored as COCO counts it.
+
+Boxes go back to original pixels and are clipped there before they are scored. Non-maximum suppression has no time limit.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.data.dataset_file import DatasetFile, read_dataset_file
+from holdfast.data.index import Index, build_index
+from holdfast.data.loader import Batch, EvalLoader
+from holdfast.data.samples import EvalSamples
+from holdfast.devices import Precision, choose_device, choose_precision
+from holdfast.errors import DataError
+from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
+from holdfast.evaluate.confusion import ConfusionMatrix
+from holdfast.geometry.boxes import clip_boxes
+from holdfast.geometry.targets import Targets
+from holdfast.losses.detect import BranchLoss
+from holdfast.models.outputs import DetectOutputs
+from holdfast.post.decode import detections
+from holdfast.runs import new_run_folder, write_json
+from holdfast.settings import ValSettings
+
+Loss = Callable[[DetectOutputs, Targets], Sequence[BranchLoss]]
+
+
+@dataclass
+class ValResult:
+    """What one validation found.
+
+    Attributes:
+        metrics: AP, precision and recall, overall and per class.
+        confusion: confusion matrix at confidence 0.25.
+        speed: milliseconds per image of preprocess, inference, postprocess.
+        losses: (box, class, distribution) per image, or None when no loss was given.
+        images: number of images.
+        predictions: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU.
+    """
+
+    metrics: DetectionMetrics
+    confusion: ConfusionMatrix
+    speed: dict[str, float]
+    losses: tuple[float, float, float] | None
+    images: int
+    predictions: list[tuple[int, Tensor]]
+
+
+class Evaluator:
+    """Validates models on one data set, as often as asked.
+
+    Args:
+        index: images and labels.
+        names: class names.
+        imgsz: long side of the network input, pixels.
+        batch: images per forward.
+        workers: loader workers.
+        rect: pad each batch only to its own shape.
+        device: where the network runs.
+        precision: autocast format.
+        conf: lowest score that counts.
+        iou: overlap above which a lower-scoring box of the same class is dropped.
+        max_det: detections kept per image.
+        single_cls: treat all classes as one.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        names: Mapping[int, str],
+        imgsz: int,
+        batch: int,
+        workers: int,
+        rect: bool,
+        device: torch.device,
+        precision: Precision,
+        conf: float,
+        iou: float,
+        max_det: int,
+        single_cls: bool,
+    ) -> None:
+        self.index = index
+        self.names = dict(names)
+        self.device = device
+        self.precision = precision
+        self.conf = conf
+        self.iou = iou
+        self.max_det = max_det
+        self.single_cls = single_cls
+        samples = EvalSamples(index, imgsz=imgsz, stride=32, rect=rect, pad=0.5 if rect else 0.0, batch=batch)
+        self.loader = EvalLoader(samples, batch=batch, workers=workers)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        *,
+        loss: Loss | None = None,
+        on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None,
+    ) -> ValResult:
+        """Validates a model, which stays as it is (a folded copy runs).
+
+        Args:
+            loss: also measures the main branch's loss.
+            on_batch: called with batch number, batch and its detections in input pixels, to draw pictures.
+        """
+        deployed = model.deploy().to(self.device, memory_format=torch.channels_last)  # type: ignore[operator]
+        scorer = DetectionEvaluator(self.names)
+        confusion = ConfusionMatrix(len(self.names))
+        clock = {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0}
+        numerators = torch.zeros(3, device=self.device)
+        normaliser = torch.zeros((), device=self.device)
+        predictions: list[tuple[int, Tensor]] = []
+        with torch.inference_mode():
+            for number, batch in enumerate(self.loader):
+                start = self._now()
+                x = batch.images.to(self.device).to(torch.float32, memory_format=torch.channels_last).div_(255.0)
+                ready = self._now()
+                with torch.autocast(self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed):
+                    outputs = deployed(x)
+                done = self._now()
+                if loss is not None:
+                    for branch in loss(outputs, batch.targets.to(self.device)):
+                        numerators += branch.numerators
+                        normaliser += branch.normaliser
+                scored = self._now()
+                found = detections(
+                    outputs.main,
+                    strides=deployed.strides,
+                    reg_max=deployed.reg_max,
+                    conf=self.conf,
+                    iou=self.iou,
+                    max_det=self.max_det,
+                    multi_label=len(self.names) > 1,
+                    agnostic=self.single_cls,
+                )
+                if on_batch is not None:
+                    on_batch(number, batch, found)
+                self._score(batch, found, scorer, confusion, predictions)
+                end = self._now()
+                for name, spent in zip(clock, (ready - start, done - ready, end - scored), strict=True):
+                    clock[name] += spent
+        images = len(self.index)
+        losses = None
+        if loss is not None:
+            box, cls, dfl = (numerators / normaliser.clamp(min=1.0)).tolist()
+            losses = (box, cls, dfl)
+        speed = {name: 1000.0 * spent / max(images, 1) for name, spent in clock.items()}
+        return ValResult(scorer.compute(), confusion, speed, losses, images, predictions)
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _score(
+        self,
+        batch: Batch,
+        found: list[Tensor],
+        scorer: DetectionEvaluator,
+        confusion: ConfusionMatrix,
+        predictions: list[tuple[int, Tensor]],
+    ) -> None:
+        assert batch.letterboxes is not None
+        for number, letterbox, rows in zip(batch.indices.tolist(), batch.letterboxes, found, strict=True):
+            rows = rows.float().cpu()
+            size = (letterbox.height, letterbox.width)
+            rows[:, :4] = clip_boxes(letterbox.to_original(rows[:, :4]), *size)
+            classes, boxes = self.index.labels(number)
+            scorer.update(number, detections=rows, truth_classes=classes, truth_boxes=boxes, size=size)
+            confusion.update(rows, torch.as_tensor(classes), torch.as_tensor(boxes))
+            predictions.append((number, rows))
+
+    def close(self) -> None:
+        """Stops the loader's workers."""
+        self.loader.close()
+
+
+def coco_rows(predictions: Sequence[tuple[int, Tensor]], index: Index) -> list[dict[str, Any]]:
+    """Returns detections as COCO result rows; the image id is the number in the file stem, else the stem itself."""
+    rows: list[dict[str, Any]] = []
+    for number, found in predictions:
+        stem = Path(index.path(number)).stem
+        image_id: int | str = int(stem) if stem.isascii() and stem.isdecimal() else stem
+        for x1, y1, x2, y2, score, label in found.tolist():
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "category_id": int(label),
+                    "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+                    "score": round(score, 5),
+                }
+            )
+    return rows
+
+
+def table(result: ValResult, names: Mapping[int, str]) -> str:
+    """Returns the per-class table printed at the end of a validation."""
+    m = result.metrics
+    width = max([len("all"), *(len(n) for n in names.values())])
+    lines = [f"{'class':<{width}}  objects       P       R   mAP50  mAP50-95"]
+
+    def line(name: str, count: int, *values: float) -> str:
+        p, r, ap50, ap = values
+        return f"{name:<{width}}  {count:7d}  {p:6.3f}  {r:6.3f}  {ap50:6.3f}  {ap:8.3f}"
+
+    lines.append(line("all", int(m.nt.sum()), m.mp, m.mr, m.map50, m.map))
+    if len(names) > 1:
+        for k, name in names.items():
+            if m.nt[k]:
+                lines.append(line(name, int(m.nt[k]), m.p[k], m.r[k], m.ap50[k], m.ap[k]))
+    s = result.speed
+    lines.append(
+        f"speed per image: preprocess {s['preprocess']:.1f} ms, inference {s['inference']:.1f} ms, "
+        f"postprocess {s['postprocess']:.1f} ms over {result.images} images"
+    )
+    return "\n".join(lines)
+
+
+def results_summary(result: ValResult, names: Mapping[int, str]) -> dict[str, Any]:
+    """Returns the content of results.json: metrics overall, per class, speed."""
+    m = result.metrics
+    return {
+        "metrics": m.results_dict,
+        "mAP75": m.map75,
+        "mAP_small": m.map_small,
+        "mAP_medium": m.map_medium,
+        "mAP_large": m.map_large,
+        "images": result.images,
+        "speed_ms_per_image": result.speed,
+        "classes": {
+            name: {
+                "objects": int(m.nt[k]),
+                "precision": float(m.p[k]),
+                "recall": float(m.r[k]),
+                "mAP50": float(m.ap50[k]),
+                "mAP50-95": float(m.ap[k]),
+            }
+            for k, name in names.items()
+        },
+    }
+
+
+def split_index(dataset: DatasetFile, split: str, *, single_cls: bool, workers: int) -> Index:
+    """Builds the index of one split.
+
+    Raises:
+        DataError: the data file has no such split, or it holds no usable image.
+    """
+    if not dataset.splits.get(split):
+        known = ", ".join(name for name, sources in dataset.splits.items() if sources)
+        raise DataError(
+            f"names no '{split}' images (it has: {known}).", path=dataset.path, hint=f"Add a line '{split}: <folder>'."
+        )
+    return build_index(dataset.splits[split], names=dataset.names, single_cls=single_cls, workers=workers)
+
+
+def validate_settings(
+    settings: ValSettings,
+    *,
+    model: nn.Module,
+    report: Callable[[ValResult, Mapping[int, str], Path], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> ValResult:
+    """Runs `holdfast val`: validates a model on a split, prints the table and writes the run folder.
+
+    Args:
+        report: draws the pictures of a result into a folder.
+        say: where lines go.
+
+    Raises:
+        DataError: the data set is missing, empty, or has other classes than the model.
+    """
+    device = choose_device(settings.device)
+    precision = choose_precision(device.device, amp=settings.half, amp_dtype="auto")
+    dataset = read_dataset_file(settings.data)
+    names = {0: "object"} if settings.single_cls else dataset.names
+    if model.classes != len(names):
+        raise DataError(
+            f"names {len(names)} classes, but the model has {model.classes}.",
+            path=dataset.path,
+            hint="Validate with the data set the model was trained on, or one with the same classes.",
+        )
+    workers = settings.workers
+    index = split_index(dataset, settings.split, single_cls=settings.single_cls, workers=workers)
+    evaluator = Evaluator(
+        index,
+        names=names,
+        imgsz=settings.imgsz,
+        batch=settings.batch,
+        workers=workers,
+        rect=settings.rect,
+        device=device.device,
+        precision=precision,
+        conf=settings.conf,
+        iou=settings.iou,
+        max_det=settings.max_det,
+        single_cls=settings.single_cls,
+    )
+    if settings.verbose:
+        say(f"device: {device.note}; precision: {precision.note}")
+        say(f"data: {len(index)} images of split '{settings.split}' in {dataset.path}")
+        for line in index.report():
+            say(line)
+    try:
+        result = evaluator(model)
+    finally:
+        evaluator.close()
+    folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
+    write_json(folder / "results.json", results_summary(result, names))
+    if settings.save_json:
+        rows = coco_rows(result.predictions, index)
+        (folder / "predictions.json").write_text(json.dumps(rows), encoding="utf-8")
+    if settings.save_txt:
+        _save_txt(result, index, folder / "labels", save_conf=settings.save_conf)
+    if settings.plots and report is not None:
+        report(result, names, folder)
+    if settings.verbose:
+        say(table(result, names))
+        say(f"results in {folder}")
+    return result
+
+
+def _save_txt(result: ValResult, index: Index, folder: Path, *, save_conf: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, rows in result.predictions:
+        height, width = (int(v) for v in index.sizes[number])
+        lines = []
+        for x1, y1, x2, y2, score, label in rows.tolist():
+            values = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+            lines.append(" ".join([str(int(label)), *(f"{v:g}" for v in values), *([f"{score:g}"] if save_conf else [])]))
+        stem = Path(index.path(number)).stem
+        (folder / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
