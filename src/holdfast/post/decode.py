@@ -1,0 +1,168 @@
+"""From raw head maps to detections: distances to boxes, thresholds, non-maximum suppression.
+
+Two ways lead to the same rows. `decode` + `select` go through all anchors and are what validation of a loss,
+export and tests want to see. `detections` looks at class logits first and decodes only the anchors that
+survive: at the usual confidence these are a few dozen of 8400, so nearly all of the sigmoid and softmax work
+disappears.
+
+Traps: boxes are not clipped; the threshold is strict; suppression has no time limit (a limit silently empties
+the later images of a batch); rows beyond the best 30,000 candidates of an image are dropped before
+suppression.
+
+Dimensions: B batch, A anchors over all levels, C classes, R bins per side, n candidates or detections.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from holdfast.geometry.nms import nms
+from torch import Tensor
+
+from holdfast.geometry.anchors import anchor_points
+from holdfast.models.outputs import Branch
+
+MAX_CANDIDATES = 30_000
+
+
+def decode(branch: Branch, *, strides: Sequence[int], reg_max: int) -> tuple[Tensor, Tensor]:
+    """Decodes every anchor of a branch.
+
+    Args:
+        branch: raw maps.
+        strides: pixels per cell of every level.
+        reg_max: R, bins per box side; 1 means that the maps hold the distance itself.
+
+    Returns:
+        boxes (B, A, 4) float32 xyxy in input pixels, not clipped, and probabilities (B, A, C) float32.
+    """
+    shapes = [(int(level.shape[2]), int(level.shape[3])) for level in branch.boxes]
+    points, scale = anchor_points(shapes, strides, device=branch.boxes[0].device)  # (A, 2), (A,)
+    sides = torch.cat([level.flatten(2) for level in branch.boxes], dim=2).transpose(1, 2)  # (B, A, 4R)
+    logits = torch.cat([level.flatten(2) for level in branch.scores], dim=2).transpose(1, 2)  # (B, A, C)
+    return _to_boxes(sides.float(), points, scale, reg_max), logits.float().sigmoid()
+
+
+def select(
+    boxes: Tensor,
+    scores: Tensor,
+    *,
+    conf: float,
+    iou: float,
+    max_det: int,
+    multi_label: bool = False,
+    agnostic: bool = False,
+    classes: Sequence[int] | None = None,
+) -> list[Tensor]:
+    """Thresholds and suppresses decoded boxes, image by image.
+
+    Args:
+        boxes: (B, A, 4) xyxy.
+        scores: (B, A, C) probabilities.
+        conf: only scores above it count (strictly).
+        iou: boxes that overlap a better one by more than this are dropped.
+        max_det: most detections per image.
+        multi_label: every class above `conf` makes a candidate of its own, instead of the best class only.
+        agnostic: boxes of different classes suppress each other too.
+        classes: keep these class indices only.
+
+    Returns:
+        B tensors (n, 6): xyxy, score, class, by falling score.
+    """
+    result = []
+    for image_boxes, image_scores in zip(boxes, scores, strict=True):
+        anchor = (image_scores.amax(dim=1) > conf).nonzero().flatten()  # (a,)
+        anchor, score, label = _candidates(anchor, image_scores[anchor], conf, multi_label, classes)
+        result.append(_suppress(image_boxes[anchor], score, label, iou, max_det, agnostic))
+    return result
+
+
+def detections(
+    branch: Branch,
+    *,
+    strides: Sequence[int],
+    reg_max: int,
+    conf: float,
+    iou: float,
+    max_det: int,
+    multi_label: bool = False,
+    agnostic: bool = False,
+    classes: Sequence[int] | None = None,
+) -> list[Tensor]:
+    """The same rows as `select(*decode(branch))`, decoding only the anchors that pass the threshold.
+
+    Args:
+        branch: raw maps.
+        strides: pixels per cell of every level.
+        reg_max: R, bins per box side.
+        conf, iou, max_det, multi_label, agnostic, classes: as in `select`.
+
+    Returns:
+        B tensors (n, 6): xyxy, score, class, by falling score; not clipped.
+    """
+    # A little below the exact logit: the strict test is repeated on the probability, so rounding cannot differ.
+    least = -math.inf if conf <= 0.0 else math.inf if conf >= 1.0 else math.log(conf / (1.0 - conf)) - 1e-3
+    shapes = [(int(level.shape[2]), int(level.shape[3])) for level in branch.boxes]
+    points, scale = anchor_points(shapes, strides, device=branch.boxes[0].device)
+    images, anchors, logits, sides = [], [], [], []
+    offset = 0
+    for level_boxes, level_scores in zip(branch.boxes, branch.scores, strict=True):
+        flat = level_scores.flatten(2)  # (B, C, HW)
+        image, cell = (flat.amax(dim=1).float() > least).nonzero(as_tuple=True)  # (a,)
+        images.append(image)
+        anchors.append(cell + offset)
+        logits.append(flat[image, :, cell].float())  # (a, C)
+        sides.append(level_boxes.flatten(2)[image, :, cell].float())  # (a, 4R)
+        offset += flat.shape[2]
+    image, anchor, logit, side = torch.cat(images), torch.cat(anchors), torch.cat(logits), torch.cat(sides)
+    boxes = _to_boxes(side, points[anchor], scale[anchor], reg_max)  # (a, 4)
+    scores = logit.sigmoid()
+    result = []
+    for index in range(branch.scores[0].shape[0]):
+        mine = (image == index).nonzero().flatten()  # levels follow each other: anchor order
+        row, score, label = _candidates(mine, scores[mine], conf, multi_label, classes)
+        result.append(_suppress(boxes[row], score, label, iou, max_det, agnostic))
+    return result
+
+
+def _to_boxes(sides: Tensor, points: Tensor, scale: Tensor, reg_max: int) -> Tensor:
+    """Distances (..., 4R) at points (..., 2) in grid units -> (..., 4) xyxy in pixels."""
+    if reg_max > 1:
+        bins = torch.arange(reg_max, dtype=sides.dtype, device=sides.device)
+        sides = sides.reshape(*sides.shape[:-1], 4, reg_max).softmax(dim=-1) @ bins  # (..., 4) expected distance
+    low = points - sides[..., :2]
+    high = points + sides[..., 2:]
+    return torch.cat([low, high], dim=-1) * scale.unsqueeze(-1)
+
+
+def _candidates(
+    index: Tensor, scores: Tensor, conf: float, multi_label: bool, classes: Sequence[int] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores (a, C) of the anchors `index` (a,) -> anchor, score and class (n,) of every candidate."""
+    if multi_label and scores.shape[1] > 1:
+        row, label = (scores > conf).nonzero(as_tuple=True)
+        score = scores[row, label]
+    elif scores.shape[1]:
+        score, label = scores.max(dim=1)
+        row = (score > conf).nonzero().flatten()
+        score, label = score[row], label[row]
+    else:
+        raise ValueError("a detector needs at least one class")
+    if classes is not None:
+        kept = torch.isin(label, torch.as_tensor(list(classes), dtype=label.dtype, device=label.device))
+        row, score, label = row[kept], score[kept], label[kept]
+    return index[row], score, label
+
+
+def _suppress(
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, max_det: int, agnostic: bool
+) -> Tensor:
+    """Candidates (n, 4), (n,), (n,) of one image -> kept rows (k, 6)."""
+    if len(scores) > MAX_CANDIDATES:
+        best = scores.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
+        boxes, scores, labels = boxes[best], scores[best], labels[best]
+    keep = nms(boxes, scores, iou, max_keep=max_det, groups=None if agnostic else labels)
+    rows = torch.cat([boxes, scores.unsqueeze(1), labels.unsqueeze(1).to(boxes.dtype)], dim=1)
+    return rows[keep]
