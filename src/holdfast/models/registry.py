@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.errors import HoldfastError, SettingsError, did_you_mean
+from holdfast.errors import SettingsError, WeightsError, did_you_mean
 from holdfast.models.yolov9 import SPECS, YOLOv9
 
 
@@ -40,10 +40,12 @@ def build(
     """A model with random weights.
 
     Args:
-        name: a name `resolve` accepts; `yolov9-*` is the training form with auxiliary branch, `gelan-*` has none.
+        name: a name `resolve` accepts; `yolov9-*` is the training form with auxiliary branch, `gelan-*`
+            has none.
         classes: number of classes, at least 1.
         names: class names for 0..classes-1; the numbers themselves when None.
-        class_width: hidden width of the class branch where a file differs from the rule (published T files: 80).
+        class_width: hidden width of the class branch where a file differs from the rule (published T
+            files: 80).
 
     Raises:
         SettingsError: unknown name, class count below 1, or names that do not match the count.
@@ -54,10 +56,17 @@ def build(
     if names is None:
         names = {i: str(i) for i in range(classes)}
     elif sorted(names) != list(range(classes)):
-        raise SettingsError(f"names must be given for 0..{classes - 1}, but has {len(names)} entries: {list(names)[:5]}...")
+        raise SettingsError(
+            f"{classes} classes need names for 0..{classes - 1}, but names has {len(names)} entries."
+        )
     family, size = known.split("-")
     return YOLOv9(
-        known, SPECS[size], classes=classes, names=names, auxiliary=family == "yolov9", class_width=class_width
+        known,
+        SPECS[size],
+        classes=classes,
+        names=names,
+        auxiliary=family == "yolov9",
+        class_width=class_width,
     )
 
 
@@ -65,12 +74,12 @@ def from_header(header: Mapping[str, Any]) -> YOLOv9:
     """Rebuilds the (randomly initialised) model that wrote `header`, folded if it was.
 
     Raises:
-        HoldfastError: the header lacks a needed entry.
+        WeightsError: the header lacks a needed entry.
     """
     try:
         classes = int(header["classes"])
         names = {int(k): str(v) for k, v in dict(header["names"]).items()} if header.get("names") else None
         model = build(header["name"], classes, names=names, class_width=header.get("class_width"))
     except (KeyError, TypeError, ValueError) as fault:
-        raise HoldfastError(f"This model description cannot be read: {fault!r} in {dict(header)!r}.") from fault
+        raise WeightsError(f"This model description cannot be read ({fault!r}): {dict(header)!r}.") from fault
     return model.deploy() if header.get("deployed") else model

@@ -1,12 +1,13 @@
 """YOLOv9 and GELAN (arXiv 2402.13616): one table of variants, explicit stages.
 
-What is unusual: a training model (yolov9-*) carries an auxiliary branch with its own head (PGI). t, s and e hang a
-second top-down neck on the backbone; m and c read the image again through a reversible branch. It is dropped by
-`deploy`, which leaves the gelan-* graph with merged kernels. The backbone of e is double, and both halves stay.
-The released t has a class branch 128 wide (2.41 M parameters) though the paper's table counts 2.0 M; pass
-`class_width=80` for files of the smaller kind.
+What is unusual: a training model (yolov9-*) carries an auxiliary branch with its own head (PGI). t, s and e
+hang a second top-down neck on the backbone; m and c read the image again through a reversible branch. It is
+dropped by `deploy`, which leaves the gelan-* graph with merged kernels. The backbone of e is double, and both
+halves stay. The released t has a class branch 128 wide (2.41 M parameters) though the paper's table counts
+2.0 M; pass `class_width=80` for files of the smaller kind.
 
-Dimensions: B batch, H W height and width of the input (multiples of 32), C classes. Maps p1..p5 have strides 2..32.
+Dimensions: B batch, H W height and width of the input (multiples of 32), C classes. Maps p1..p5 have strides
+2..32.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ REG_MAX = 16
 
 @dataclass(frozen=True)
 class Block:
-    """One aggregation block: output width, width split in two, branch width, bottlenecks (0 makes it ELAN1)."""
+    """An aggregation block: output width, width split in two, branch width, bottlenecks (0: ELAN1)."""
 
     width: int
     split: int
@@ -139,7 +140,7 @@ class Backbone(nn.Module):
 
 
 class TwinBackbone(nn.Module):
-    """Two backbones in a row over the same image; the first offers every level to all finer levels of the second.
+    """Two backbones over the same image; the first offers each level to that and all finer levels.
 
     Returns the second's pyramid for the neck and the first's for the auxiliary branch.
     """
@@ -233,7 +234,8 @@ class AuxiliaryReversible(nn.Module):
 
     def __init__(self, spec: Spec, *, classes: int, class_width: int | None) -> None:
         super().__init__()
-        widths = tuple(stage.width for stage in spec.stages[1:])
+        _, w3, w4, w5 = (stage.width for stage in spec.stages)
+        widths = w3, w4, w5
         self.links = nn.ModuleList(CBLinear(w, spec.downs[: i + 1]) for i, w in enumerate(widths))
         self.backbone = Backbone(spec)
         self.head = _head(widths, classes=classes, class_width=class_width)
@@ -262,7 +264,8 @@ class YOLOv9(nn.Module):
         classes: number of classes.
         names: class names by index.
         auxiliary: whether to build the training form.
-        class_width: hidden width of the main class branch (and, in t, of the auxiliary one); None for the rule.
+        class_width: hidden width of the main class branch (and, in t, of the auxiliary one); None for the
+            rule.
     """
 
     task = "detect"

@@ -1,7 +1,7 @@
-"""Bridges between two backbones (CBNet style): CBLinear offers a map to several levels, `cb_fuse` gathers them.
+"""Bridges between two backbones: CBLinear offers a map to several levels, `cb_fuse` gathers them.
 
-The gathering sums coarse to fine: because every level is twice the size of the next, resizing the running sum by two
-at each level equals resizing every map to the finest size, at a fraction of the work.
+The gathering sums coarse to fine: because every level is twice the size of the next, resizing the running sum
+by two at each level equals resizing every map to the finest size, at a fraction of the work.
 
 Dimensions: B batch, C channels, H W height and width.
 """
@@ -34,7 +34,8 @@ def cb_fuse(x: Tensor, offers: Sequence[Tensor]) -> Tensor:
 
     Args:
         x: (B, C, H, W), overwritten.
-        offers: maps (B, C, h, w), finest first, each size dividing the one before; the first may have `x`'s size.
+        offers: maps (B, C, h, w), finest first, each size dividing the one before; the first may have
+            `x`'s size.
 
     Returns:
         (B, C, H, W).

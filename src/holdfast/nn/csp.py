@@ -1,4 +1,7 @@
-"""Cross-stage-partial blocks built from RepConvN (YOLOv9). Dimensions: B batch, C channels, H W height and width."""
+"""Cross-stage-partial blocks built from RepConvN (YOLOv9).
+
+Dimensions: B batch, C channels, H W feature height and width.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Layer-aggregation blocks of GELAN: ELAN1 (plain 3x3) and RepNCSPELAN4 (CSP inside).
 
-Both split the output of `cv1` into halves, run the second half through two stages and concatenate everything. The
-two halves stand next to each other in memory already, so the concatenation takes `cv1`'s output as one piece.
+Both split the output of `cv1` into halves, run the second half through two stages and concatenate everything.
+The two halves stand next to each other in memory already, so the concatenation takes `cv1`'s output as one
+piece.
 
 Dimensions: B batch, C channels, H W height and width.
 """
@@ -18,16 +19,18 @@ from holdfast.nn.csp import RepNCSP
 class _Aggregation(nn.Module):
     """The shared frame: `cv1`, two stages on its second half, everything into `cv4`."""
 
-    def __init__(self, c1: int, c2: int, *, split: int, branch: int, stages: tuple[nn.Module, nn.Module]) -> None:
+    def __init__(
+        self, c1: int, c2: int, *, split: int, branch: int, stages: tuple[nn.Module, nn.Module]
+    ) -> None:
         super().__init__()
-        self.half = split // 2
+        self.kept = split // 2  # channels that pass by both stages
         self.cv1 = Conv(c1, split)
         self.cv2, self.cv3 = stages
         self.cv4 = Conv(split + 2 * branch, c2)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.cv1(x)  # (B, split, H, W)
-        a = self.cv2(y[:, self.half :])  # (B, branch, H, W)
+        a = self.cv2(y[:, self.kept :])  # (B, branch, H, W)
         out: Tensor = self.cv4(torch.cat((y, a, self.cv3(a)), 1))
         return out
 

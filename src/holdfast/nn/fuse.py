@@ -1,7 +1,7 @@
 """Folding for deployment: batch norm into convolutions, and the two kernels of RepConvN into one.
 
-Works in place on a module tree in evaluation use; fold a copy when the original must go on training. Arithmetic is
-float64, so a folded model answers like the unfolded one to float32 rounding.
+Works in place on a module tree in evaluation use; fold a copy when the original must go on training.
+Arithmetic is float64, so a folded model answers like the unfolded one to float32 rounding.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def fold(module: nn.Module) -> None:
 
 @torch.no_grad()
 def _kernel_and_bias(block: Conv) -> tuple[Tensor, Tensor]:
-    """Weight (O, I, k, k) and bias (O,) of the convolution that equals conv followed by batch norm, float64."""
+    """Weight (O, I, k, k) and bias (O,) of the convolution equal to conv and batch norm, float64."""
     weight = block.conv.weight.double()
     bn = block.bn
     if bn is None:
         bias = block.conv.bias
-        return weight, torch.zeros(len(weight), dtype=weight.dtype) if bias is None else bias.double()
+        return weight, weight.new_zeros(len(weight)) if bias is None else bias.double()
     assert bn.running_mean is not None
     assert bn.running_var is not None
     gain = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
@@ -39,15 +39,14 @@ def _kernel_and_bias(block: Conv) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _with_bias(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A convolution like `conv` with the given weight and bias, in `conv`'s dtype, device and memory layout."""
-    out = nn.utils.skip_init(
-        nn.Conv2d, conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
-        groups=conv.groups, bias=True, device=conv.weight.device, dtype=conv.weight.dtype,
-    )  # fmt: skip
-    assert isinstance(out, nn.Conv2d)
-    assert out.bias is not None
-    out.weight.copy_(weight)
-    out.bias.copy_(bias)
+    """A convolution like `conv` with the given weight and bias, in `conv`'s dtype and on its device."""
+    with torch.device("meta"):  # draws nothing from the random generator
+        out = nn.Conv2d(
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
+            groups=conv.groups,
+        )  # fmt: skip
+    out.weight = nn.Parameter(weight.to(conv.weight.dtype))
+    out.bias = nn.Parameter(bias.to(conv.weight.dtype))
     return out.requires_grad_(conv.weight.requires_grad)
 
 
@@ -62,7 +61,7 @@ def _folded_rep(block: RepConvN) -> Conv:
     point, point_bias = _kernel_and_bias(block.conv2)
     weight[:, :, 1:2, 1:2] += point  # a 1x1 kernel is a 3x3 kernel with zeros around it
     conv = block.conv1.conv
-    with torch.device("meta"):  # draws nothing from the random generator
+    with torch.device("meta"):
         out = Conv(conv.in_channels, conv.out_channels, 3)
     out.conv = _with_bias(conv, weight, bias + point_bias)
     out.bn = None

@@ -1,7 +1,7 @@
 """Blocks with pooling: the down-sampling AConv and ADown, and the spatial pyramid SPPELAN.
 
-AConv and ADown first average 2x2 neighbours with stride 1, so even sizes halve exactly. Inputs must have even height
-and width. Dimensions: B batch, C channels, H W height and width.
+AConv and ADown first average 2x2 neighbours with stride 1, so even sizes halve exactly. Inputs must have even
+height and width. Dimensions: B batch, C channels, H W height and width.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Detection head of YOLOv9 (DDetect): raw maps only; decoding lives in post, the loss in losses.
 
-Traps kept from the published models: both hidden widths follow the finest level's width for all three levels, and
-the last two box convolutions have four groups, so each group owns one side of the box.
+Traps kept from the published models: both hidden widths follow the finest level's width for all three levels,
+and the last two box convolutions have four groups, so each group owns one side of the box.
 
 Dimensions: B batch, C classes, R bins per box side, H W feature height and width.
 """
