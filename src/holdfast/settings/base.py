@@ -18,8 +18,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, Valida
 from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
-from ..errors import SettingsError, did_you_mean
-from .presets import read_overrides
+from holdfast.errors import SettingsError, did_you_mean
+from holdfast.settings.presets import read_overrides
 
 # Historic spelling -> our key; used where the class has our key and not the historic one.
 ALIASES: Mapping[str, str] = types.MappingProxyType({
@@ -37,7 +37,7 @@ def _text(value: object) -> object:
     return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
 
 
-def _items(value: object) -> object:
+def as_items(value: object) -> object:
     """Accepts `0,2`, `[0, 2]` and a single item where a list is meant."""
     if isinstance(value, str):
         words = [word.strip().strip("'\"") for word in value.strip().strip("[]()").split(",")]
@@ -62,7 +62,7 @@ def _device(value: object) -> object:
     return _text(value)
 
 
-def _casefold(*choices: str) -> BeforeValidator:
+def casefold(*choices: str) -> BeforeValidator:
     """Lets `adamw` stand for `AdamW`."""
     table = {choice.lower(): choice for choice in choices}
     return BeforeValidator(lambda value: table.get(value.lower(), value) if isinstance(value, str) else value)
@@ -72,7 +72,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 Switch = Annotated[bool | str, BeforeValidator(_switch), BeforeValidator(_text)]
 Device = Annotated[str, BeforeValidator(_device)]
 OptionalInt = Annotated[int | None, BeforeValidator(_none)]
-Ints = Annotated[tuple[int, ...] | None, BeforeValidator(_items), BeforeValidator(_none)]
+Ints = Annotated[tuple[int, ...] | None, BeforeValidator(as_items), BeforeValidator(_none)]
 
 
 class Settings(BaseModel):
@@ -101,7 +101,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as fault:
-            raise SettingsError(explain(type(self), fault)) from None
+            raise SettingsError(_explain(type(self), values, fault)) from None
         self._notes = notes
 
     @property
@@ -133,7 +133,7 @@ class Settings(BaseModel):
     def replace(self, **changes: Any) -> Self:
         """Returns a copy with some keys changed; everything is checked again."""
         values = {**self.given(), **tidy(type(self), changes)}
-        return self._without_hyp(values)
+        return self.from_mapping(values)
 
     def require(self, *keys: str) -> None:
         """Raises a SettingsError that names the first of `keys` that is empty."""
@@ -143,7 +143,7 @@ class Settings(BaseModel):
                 hint = f"Add --{key.replace('_', '-')} VALUE."
                 raise SettingsError(f"{self.verb()} needs '{key}' ({text}).", hint=hint)
 
-    def plain(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All keys in help order with values that YAML and JSON know."""
         ordered = {key for fields in self.groups().values() for key in fields}
         keys = [key for fields in self.groups().values() for key in fields]
@@ -153,7 +153,7 @@ class Settings(BaseModel):
 
     def dump(self, path: Path) -> None:
         """Writes every key to a YAML file (`args.yaml` of a run)."""
-        path.write_text(yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -165,12 +165,13 @@ class Settings(BaseModel):
         if not isinstance(values, dict):
             raise SettingsError(f"{path}: expected lines of 'key: value'.")
         try:
-            return cls._without_hyp({str(key): value for key, value in values.items()})
+            return cls.from_mapping({str(key): value for key, value in values.items()})
         except SettingsError as fault:
             raise SettingsError(f"{path}: {fault.message}", hint=fault.hint) from None
 
     @classmethod
-    def _without_hyp(cls, values: Mapping[str, Any]) -> Self:
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Builds from what `as_dict` gave: a `hyp` in it was merged then and is only remembered."""
         rest = {key: value for key, value in values.items() if key != "hyp"}
         settings = cls(**rest)
         return settings.model_copy(update={"hyp": values["hyp"]}) if values.get("hyp") else settings
@@ -220,7 +221,7 @@ def field_of(kind: type[Settings], word: str, value: Any = None) -> tuple[str, A
     raise SettingsError(f"{kind.verb()} has no key '{word}'.", hint=hint)
 
 
-def explain(kind: type[Settings], fault: ValidationError) -> str:
+def _explain(kind: type[Settings], values: Mapping[str, Any], fault: ValidationError) -> str:
     """One sentence for all problems of a validation error."""
     sentences: dict[str, str] = {}
     for error in fault.errors():
@@ -229,8 +230,7 @@ def explain(kind: type[Settings], fault: ValidationError) -> str:
             sentences[key] = str(error.get("ctx", {}).get("error", error["msg"]))
             continue
         field = kind.model_fields[key]
-        value = error["input"] if len(error["loc"]) == 1 else f"...{error['input']}..."
-        text = f"{key}={value} does not fit: expected {expected(field)} ({field.description})"
+        text = f"{key}={values.get(key)} does not fit: expected {expected(field)} ({field.description})"
         sentences.setdefault(key, text)
     return "; ".join(sentences.values()) + "."
 

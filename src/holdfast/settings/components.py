@@ -13,15 +13,15 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
-from .base import Device, Ints, OptionalInt, Settings, Switch, Text, _casefold, _items
+from holdfast.settings.base import Device, Ints, OptionalInt, Settings, Switch, Text, casefold, as_items
 
 Optimizer = Annotated[
-    Literal["auto", "SGD", "Adam", "AdamW", "LION"], _casefold("auto", "SGD", "Adam", "AdamW", "LION")]
+    Literal["auto", "SGD", "Adam", "AdamW", "LION"], casefold("auto", "SGD", "Adam", "AdamW", "LION")]
 AmpType = Annotated[
     Literal["auto", "bfloat16", "float16"],
     BeforeValidator(lambda value: {"bf16": "bfloat16", "fp16": "float16"}.get(value, value)
                     if isinstance(value, str) else value)]
-Parts = Annotated[tuple[int | str, ...], BeforeValidator(_items)]
+Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
 
 
 class StartModelSettings(Settings):
@@ -110,8 +110,8 @@ class OptimSettings(Settings):
     lr0: float = Field(0.01, gt=0, le=10, description="learning rate after warm-up (auto ignores it)")
     lrf: float = Field(0.01, ge=0, le=1, description="learning rate at the end as a share of lr0")
     momentum: float = Field(0.937, ge=0, lt=1, description="momentum, or beta1 of Adam (auto ignores it)")
-    weight_decay: float = Field(0.0005, ge=0, le=1, description="weight decay at batch nbs")
-    nbs: int = Field(64, ge=1, description="nominal batch: smaller ones are accumulated to about this")
+    weight_decay: float = Field(0.0005, ge=0, le=1, description="weight decay, multiplied by batch / nbs")
+    nbs: int = Field(64, ge=1, description="batch at which weight_decay counts in full")
     warmup_epochs: float = Field(3.0, ge=0, description="epochs of warm-up, fractions allowed")
     warmup_momentum: float = Field(0.8, ge=0, lt=1, description="momentum at its start")
     warmup_bias_lr: float = Field(0.1, ge=0, le=10, description="learning rate of biases at its start")
@@ -162,6 +162,7 @@ class TrainRunSettings(Settings):
     noval: bool = Field(False, description="validate only after the last epoch")
     nosave: bool = Field(False, description="write checkpoints only after the last epoch")
     save_period: int = Field(-1, ge=-1, description="keep an extra checkpoint every N epochs; -1 keeps none")
+    plots: bool = Field(True, description="draw curves, labels and example batches")
     resume: Switch = Field(False, description="last.pt of the run to continue; bare: the newest run")
     project: Text = Field("runs/train", description="folder that holds the runs")
     name: Text = Field("exp", description="folder of this run; numbered when it exists")

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import SettingsError, did_you_mean
+from holdfast.errors import SettingsError, did_you_mean
 
 _FOLDER = Path(__file__).parent / "presets"
 _WITHOUT_EFFECT = ("obj", "obj_pw", "iou_t", "anchor_t", "anchors", "copy_paste")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .components import (
+from holdfast.settings.components import (
     AugmentSettings,
     DataSettings,
     DemoRunSettings,

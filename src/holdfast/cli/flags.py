@@ -1,0 +1,81 @@
+"""Help pages and documentation tables, generated from the settings classes."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from holdfast.settings.base import Settings, expected
+
+_INDENT = 30
+_EXAMPLES = {
+    "train": ("holdfast train --model yolov9-s --data data.yaml --batch 64 --epochs 100",
+              "holdfast train model=best.pt data=data.yaml hyp=scratch-high imgsz=320"),
+    "val": ("holdfast val --model runs/train/exp/weights/best.pt --data data.yaml",),
+    "predict": ("holdfast predict --model runs/train/exp/weights/best.pt --source photos/ --conf 0.4",),
+    "demo": ("holdfast demo --folder demo",),
+}
+
+
+def help_text(kind: type[Settings], *, summary: str) -> str:
+    """The help page of a verb: keys by component, each with its default and range."""
+    verb = kind.verb()
+    width = max(60, min(shutil.get_terminal_size().columns, 120))
+    lines = [f"{summary}.", "", f"Usage: holdfast {verb} [--key value | key=value] ..."]
+    for title, fields in kind.groups().items():
+        lines += ["", title]
+        for key, field in fields.items():
+            lines += _entry(key, field, width)
+    lines += ["", "Examples", *(f"  {example}" for example in _EXAMPLES.get(verb, ()))]
+    return "\n".join(lines)
+
+
+def markdown_table(kind: type[Settings]) -> str:
+    """The keys of a verb as a table for the documentation."""
+    lines = ["| key | default | values | meaning |", "|---|---|---|---|"]
+    for title, fields in kind.groups().items():
+        lines.append(f"| **{title}** | | | |")
+        lines += [f"| `{key}` | {_default(field)} | {expected(field)} | {field.description} |"
+                  for key, field in fields.items()]
+    return "\n".join(lines)
+
+
+def _entry(key: str, field: FieldInfo, width: int) -> list[str]:
+    name = key.replace("_", "-")
+    if field.annotation is bool:
+        flag = f"  --{name}" if not field.default else f"  --{name}, --no-{name}"
+    else:
+        flag = f"  --{name} {_placeholder(field.annotation)}"
+    text = f"{field.description} [{_default(field) or 'empty'}]"
+    body = textwrap.wrap(text, width - _INDENT)
+    if len(flag) >= _INDENT - 1:
+        return [flag, *(" " * _INDENT + line for line in body)]
+    return [f"{flag:<{_INDENT}}{body[0]}", *(" " * _INDENT + line for line in body[1:])]
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _placeholder(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return "|".join(str(choice) for choice in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        kinds = [part for part in get_args(annotation) if part not in (type(None), bool)]
+        names = "|".join(_placeholder(part) for part in kinds)
+        return "|".join(dict.fromkeys(names.split("|")))
+    if origin is Annotated:
+        return _placeholder(get_args(annotation)[0])
+    if origin is tuple:
+        return f"{_placeholder(get_args(annotation)[0])}..."
+    return {int: "N", float: "X", str: "TEXT", bool: "YES|NO"}.get(annotation, "VALUE")

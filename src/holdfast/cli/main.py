@@ -1,0 +1,153 @@
+"""The `holdfast` command: finds the verb, hands over, turns errors into one line and an exit code.
+
+Unusual: nothing heavy is imported before a verb needs it, so `holdfast --help` answers at once (tested).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from holdfast import __version__
+from holdfast.errors import HoldfastError, SettingsError, did_you_mean
+
+_SUMMARY = "Holdfast trains and runs real-time object detectors."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: words after the program's name; those of the process when None.
+
+    Returns:
+        Exit code: 0, the code of the user's error, or 130 after Ctrl-C. A traceback means a bug in Holdfast.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _run(words)
+        sys.stdout.flush()
+        return 0
+    except HoldfastError as error:
+        print(f"holdfast: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("holdfast: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe such as `holdfast models | head` has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(words: list[str]) -> None:
+    word, rest = (words[0], words[1:]) if words else ("help", [])
+    if word in ("-h", "--help"):
+        word = "help"
+    if word in ("-V", "--version"):
+        word = "version"
+    if word not in _VERBS:
+        hint = "Did you mean 'predict'?" if word == "detect" else did_you_mean(word, _VERBS).strip()
+        raise SettingsError(f"There is no verb '{word}'.", hint=hint or f"Verbs are {', '.join(_VERBS)}.")
+    if word != "help" and any(item in ("-h", "--help") for item in rest):
+        word, rest = "help", [word]
+    _VERBS[word][1](rest)
+
+
+def _train(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import TrainSettings
+
+    settings = TrainSettings(**parse(TrainSettings, words))
+    from holdfast import api
+
+    api.run_train(settings)
+
+
+def _val(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import ValSettings
+
+    settings = ValSettings(**parse(ValSettings, words))
+    from holdfast import api
+
+    api.run_val(settings)
+
+
+def _predict(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import PredictSettings
+
+    settings = PredictSettings(**parse(PredictSettings, words))
+    from holdfast import api
+
+    api.run_predict(settings)
+
+
+def _demo(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import DemoSettings
+
+    settings = DemoSettings(**parse(DemoSettings, words))
+    from holdfast.demo import run_demo
+
+    run_demo(settings)
+
+
+def _models(words: list[str]) -> None:
+    _no_more(words)
+    from holdfast.cli.models import listing
+
+    print(listing())
+
+
+def _env(words: list[str]) -> None:
+    _no_more(words)
+    from holdfast.cli.environment import report
+
+    print(report())
+
+
+def _version(words: list[str]) -> None:
+    _no_more(words)
+    print(f"holdfast {__version__}")
+
+
+def _help(words: list[str]) -> None:
+    if not words:
+        lines = [_SUMMARY, "", "Usage: holdfast VERB [--key value | key=value] ...", ""]
+        lines += [f"  {verb:<9} {text}" for verb, (text, _) in _VERBS.items()]
+        print("\n".join([*lines, "", "'holdfast VERB --help' lists the keys of a verb."]))
+        return
+    verb = words[0]
+    if verb not in _VERBS:
+        raise SettingsError(f"There is no verb '{verb}'.", hint=did_you_mean(verb, _VERBS).strip())
+    text = _VERBS[verb][0]
+    if verb not in ("train", "val", "predict", "demo"):
+        print(f"{text}.\n\nUsage: holdfast {verb}")
+        return
+    from holdfast import settings
+    from holdfast.cli.flags import help_text
+
+    print(help_text(getattr(settings, f"{verb.capitalize()}Settings"), summary=text))
+
+
+def _no_more(words: list[str]) -> None:
+    if words:
+        raise SettingsError(f"This verb takes no keys, but '{words[0]}' was given.")
+
+
+_VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+    "train": ("Train a model on a data set", _train),
+    "val": ("Measure precision, recall and AP of a model on a data set", _val),
+    "predict": ("Detect objects in images and videos", _predict),
+    "demo": ("Draw a small data set, train on it, validate and detect", _demo),
+    "models": ("List the models with their size and cost", _models),
+    "env": ("Show what this machine offers, with warnings", _env),
+    "help": ("Show this page, or the keys of a verb", _help),
+    "version": ("Show the version", _version),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

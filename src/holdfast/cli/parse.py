@@ -1,0 +1,98 @@
+"""Words of a command line to keys and values.
+
+Unusual: three spellings mean the same, `--lr0 0.1`, `--lr0=0.1` and `lr0=0.1`. A boolean may stand alone
+(`--rect`, `rect`), carry a value (`rect=False`, `--rect no`) or be negated (`--no-amp`). A list takes the words
+up to the next key (`--classes 0 2 5`). Values stay text here; the settings classes check and convert them.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from typing import Any, Union, get_args, get_origin
+
+from holdfast.errors import SettingsError
+from holdfast.settings.base import Settings, field_of
+
+_BOOLEAN_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "0", "1"})
+
+
+def parse(kind: type[Settings], words: Sequence[str]) -> dict[str, Any]:
+    """Returns spelling -> text (True for a bare boolean, several texts for a list), as settings take them.
+
+    Args:
+        kind: the settings class of the verb.
+        words: what stands after the verb.
+
+    Raises:
+        SettingsError: an unknown key, a key without its value, or a word that is neither key nor value.
+    """
+    found: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        flag = word.startswith("--")
+        spelled, equals, value = word.removeprefix("--").partition("=")
+        if not flag and not equals and not _is_boolean(kind, spelled):
+            raise SettingsError(
+                f"{kind.verb()} does not know what '{word}' means.",
+                hint="Write --key value or key=value; quote a value that holds spaces.",
+            )
+        key, _ = field_of(kind, spelled)
+        accepts = _types(kind, key)
+        if equals:
+            found[spelled] = value
+        elif tuple in accepts and flag:
+            found[spelled] = _take_list(kind, spelled, rest)
+        elif bool in accepts:
+            valued = flag and rest and _is_value(kind, rest[0])
+            valued = valued and (str in accepts or rest[0].lower() in _BOOLEAN_WORDS)
+            found[spelled] = rest.pop(0) if valued else True
+        elif rest and _is_value(kind, rest[0]):
+            found[spelled] = rest.pop(0)
+        else:
+            raise SettingsError(f"{word} needs a value.", hint=f"Write {word} VALUE.")
+    return found
+
+
+def _take_list(kind: type[Settings], spelled: str, rest: list[str]) -> list[str] | str:
+    items: list[str] = []
+    while rest and _is_value(kind, rest[0]):
+        items.append(rest.pop(0))
+    if not items:
+        raise SettingsError(f"--{spelled} needs at least one value.", hint=f"Write --{spelled} VALUE VALUE.")
+    return items[0] if len(items) == 1 else items
+
+
+def _is_value(kind: type[Settings], word: str) -> bool:
+    """True unless the word starts the next key: `--x`, or `key=...` with a known key."""
+    if word.startswith("--"):
+        return False
+    key, equals, _ = word.partition("=")
+    return not (equals and _is_key(kind, key))
+
+
+def _is_key(kind: type[Settings], word: str) -> bool:
+    try:
+        field_of(kind, word)
+    except SettingsError:
+        return False
+    return True
+
+
+def _is_boolean(kind: type[Settings], word: str) -> bool:
+    return _is_key(kind, word) and bool in _types(kind, field_of(kind, word)[0])
+
+
+def _types(kind: type[Settings], key: str) -> set[Any]:
+    """Plain types a field accepts, for example {bool, str}."""
+
+    def walk(annotation: Any) -> set[Any]:
+        origin = get_origin(annotation)
+        if origin in (Union, types.UnionType):
+            return set().union(*(walk(part) for part in get_args(annotation)))
+        if hasattr(annotation, "__metadata__"):
+            return walk(get_args(annotation)[0])
+        return {origin or annotation}
+
+    return walk(kind.model_fields[key].annotation)
