@@ -1,7 +1,7 @@
 """Words of a command line to keys and values.
 
 Unusual: three spellings mean the same, `--lr0 0.1`, `--lr0=0.1` and `lr0=0.1`. A boolean may stand alone
-(`--rect`, `rect`), carry a value (`rect=False`, `--rect no`) or be negated (`--no-amp`). A list takes the words
+(`--rect`, `rect`), carry a value (`rect=False`, `--rect no`) or be negated (`--no-amp`). A list takes words
 up to the next key (`--classes 0 2 5`). Values stay text here; the settings classes check and convert them.
 """
 

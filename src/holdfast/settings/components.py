@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
-from holdfast.settings.base import Device, Ints, OptionalInt, Settings, Switch, Text, casefold, as_items
+from holdfast.settings.base import Device, Ints, OptionalInt, Settings, Switch, Text, as_items, casefold
 
 Optimizer = Annotated[
     Literal["auto", "SGD", "Adam", "AdamW", "LION"], casefold("auto", "SGD", "Adam", "AdamW", "LION")]
