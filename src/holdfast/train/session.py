@@ -158,7 +158,7 @@ def fit(
         settings, loaded, train_index, val_index, device=device, precision=precision, choice=choice, batch=batch
     )
     write_json(folder / "manifest.json", facts)
-    for line in _announcement(facts, folder, progress, train_index, val_index):
+    for line in _announcement(facts, folder, progress):
         talk(line)
     if settings.plots:
         reporter.labels(folder, train_index, names)
@@ -336,13 +336,13 @@ def _facts(
         "val_images": len(val_index),
         "train_fingerprint": train_index.fingerprint,
         "val_fingerprint": val_index.fingerprint,
-        "train_problems": train_index.report(),
-        "val_problems": val_index.report(),
+        "train_problems": train_index.problems.lines(),
+        "val_problems": val_index.problems.lines(),
     }
 
 
 def _announcement(
-    facts: Mapping[str, Any], folder: Path, progress: Progress, train_index: Index, val_index: Index
+    facts: Mapping[str, Any], folder: Path, progress: Progress
 ) -> list[str]:
     lines = [
         f"Holdfast {facts['holdfast']}, torch {facts['torch']}, Python {facts['python']}",

@@ -5,7 +5,6 @@ Boxes go back to original pixels and are clipped there before they are scored. N
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from holdfast.data.samples import EvalSamples
 from holdfast.devices import Precision, choose_device, choose_precision
 from holdfast.errors import DataError
 from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
-from holdfast.evaluate.confusion import ConfusionMatrix
+from holdfast.evaluate.results_json import COCO_CATEGORY_IDS, image_key, result_rows, write_results
 from holdfast.geometry.boxes import clip_boxes
 from holdfast.geometry.targets import Targets
 from holdfast.losses.detect import BranchLoss
@@ -40,7 +39,6 @@ class ValResult:
 
     Attributes:
         metrics: AP, precision and recall, overall and per class.
-        confusion: confusion matrix at confidence 0.25.
         speed: milliseconds per image of preprocess, inference, postprocess.
         losses: (box, class, distribution) per image, or None when no loss was given.
         images: number of images.
@@ -48,7 +46,6 @@ class ValResult:
     """
 
     metrics: DetectionMetrics
-    confusion: ConfusionMatrix
     speed: dict[str, float]
     losses: tuple[float, float, float] | None
     images: int
@@ -115,7 +112,6 @@ class Evaluator:
         """
         deployed = model.deploy().to(self.device, memory_format=torch.channels_last)  # type: ignore[operator]
         scorer = DetectionEvaluator(self.names)
-        confusion = ConfusionMatrix(len(self.names))
         clock = {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0}
         numerators = torch.zeros(3, device=self.device)
         normaliser = torch.zeros((), device=self.device)
@@ -145,7 +141,7 @@ class Evaluator:
                 )
                 if on_batch is not None:
                     on_batch(number, batch, found)
-                self._score(batch, found, scorer, confusion, predictions)
+                self._score(batch, found, scorer, predictions)
                 end = self._now()
                 for name, spent in zip(clock, (ready - start, done - ready, end - scored), strict=True):
                     clock[name] += spent
@@ -155,7 +151,7 @@ class Evaluator:
             box, cls, dfl = (numerators / normaliser.clamp(min=1.0)).tolist()
             losses = (box, cls, dfl)
         speed = {name: 1000.0 * spent / max(images, 1) for name, spent in clock.items()}
-        return ValResult(scorer.compute(), confusion, speed, losses, images, predictions)
+        return ValResult(scorer.compute(), speed, losses, images, predictions)
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -167,7 +163,6 @@ class Evaluator:
         batch: Batch,
         found: list[Tensor],
         scorer: DetectionEvaluator,
-        confusion: ConfusionMatrix,
         predictions: list[tuple[int, Tensor]],
     ) -> None:
         assert batch.letterboxes is not None
@@ -177,30 +172,11 @@ class Evaluator:
             rows[:, :4] = clip_boxes(letterbox.to_original(rows[:, :4]), *size)
             classes, boxes = self.index.labels(number)
             scorer.update(number, detections=rows, truth_classes=classes, truth_boxes=boxes, size=size)
-            confusion.update(rows, torch.as_tensor(classes), torch.as_tensor(boxes))
             predictions.append((number, rows))
 
     def close(self) -> None:
         """Stops the loader's workers."""
         self.loader.close()
-
-
-def coco_rows(predictions: Sequence[tuple[int, Tensor]], index: Index) -> list[dict[str, Any]]:
-    """Returns detections as COCO result rows; the image id is the number in the file stem, else the stem itself."""
-    rows: list[dict[str, Any]] = []
-    for number, found in predictions:
-        stem = Path(index.path(number)).stem
-        image_id: int | str = int(stem) if stem.isascii() and stem.isdecimal() else stem
-        for x1, y1, x2, y2, score, label in found.tolist():
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "category_id": int(label),
-                    "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
-                    "score": round(score, 5),
-                }
-            )
-    return rows
 
 
 def table(result: ValResult, names: Mapping[int, str]) -> str:
@@ -246,8 +222,27 @@ def results_summary(result: ValResult, names: Mapping[int, str]) -> dict[str, An
                 "mAP50-95": float(m.ap[k]),
             }
             for k, name in names.items()
+            if m.nt[k]
         },
     }
+
+
+def save_predictions(result: ValResult, index: Index, path: Path, *, coco: bool) -> None:
+    """Writes every detection as a COCO result row.
+
+    Args:
+        coco: use the category ids of COCO's list of 91 instead of class indices.
+    """
+    ids = dict(enumerate(COCO_CATEGORY_IDS)) if coco else None
+    write_results(
+        path,
+        (row for number, rows in result.predictions for row in result_rows(image_key(index.path(number)), rows.numpy(), ids)),
+    )
+
+
+def _is_coco(path: Path) -> bool:
+    """Tells COCO itself by its file name, as the official program does."""
+    return path.name == "coco.yaml"
 
 
 def split_index(dataset: DatasetFile, split: str, *, single_cls: bool, workers: int) -> Index:
@@ -309,7 +304,7 @@ def validate_settings(
     if settings.verbose:
         say(f"device: {device.note}; precision: {precision.note}")
         say(f"data: {len(index)} images of split '{settings.split}' in {dataset.path}")
-        for line in index.report():
+        for line in index.problems.lines():
             say(line)
     try:
         result = evaluator(model)
@@ -318,8 +313,7 @@ def validate_settings(
     folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
     write_json(folder / "results.json", results_summary(result, names))
     if settings.save_json:
-        rows = coco_rows(result.predictions, index)
-        (folder / "predictions.json").write_text(json.dumps(rows), encoding="utf-8")
+        save_predictions(result, index, folder / "predictions.json", coco=_is_coco(dataset.path))
     if settings.save_txt:
         _save_txt(result, index, folder / "labels", save_conf=settings.save_conf)
     if settings.plots and report is not None:
