@@ -1,0 +1,138 @@
+"""Random affine and perspective maps, what they do to boxes, flips and mixup. Pure functions.
+
+Coordinates are edges, not pixel centres: an image of width w spans [0, w], as boxes do. Matrices map columns
+(x, y, 1). Flips are matrices too, so they are folded into the one warp and cost nothing.
+
+Dimensions: M boxes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.data.image import Image
+
+Matrix = npt.NDArray[np.float64]  # (3, 3)
+Boxes = npt.NDArray[np.float32]  # (M, 4) xyxy
+
+MIN_SIDE = 2.0  # pixels
+MAX_ASPECT = 100.0
+MIN_AREA_LEFT = 0.1
+
+
+def translation(x: float, y: float) -> Matrix:
+    """Returns the map that adds (x, y)."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def scaling(x: float, y: float) -> Matrix:
+    """Returns the map that multiplies by (x, y)."""
+    return np.diag([x, y, 1.0])
+
+
+def flip(width: float, height: float, *, horizontal: bool, vertical: bool) -> Matrix:
+    """Returns the map that mirrors a (width, height) image left-right and/or upside down."""
+    matrix = np.eye(3)
+    if horizontal:
+        matrix[0] = -1.0, 0.0, width
+    if vertical:
+        matrix[1] = 0.0, -1.0, height
+    return matrix
+
+
+def random_affine(
+    rng: np.random.Generator,
+    *,
+    canvas: float,
+    size: float,
+    degrees: float,
+    translate: float,
+    scale: float,
+    shear: float,
+    perspective: float,
+) -> tuple[Matrix, float]:
+    """Draws a map from a square canvas to a square output, centre to centre when nothing is random.
+
+    Args:
+        canvas: side of the source in pixels (twice `size` for a mosaic).
+        size: side of the output in pixels.
+        degrees: rotation within +-degrees.
+        translate: shift within +-translate, as a part of `size`.
+        scale: zoom within 1 +- scale.
+        shear: shear within +-shear degrees on each axis.
+        perspective: perspective terms within +-perspective (1 / pixel).
+
+    Returns:
+        The (3, 3) matrix translate @ shear @ rotate-and-zoom @ perspective @ centre, and the zoom drawn.
+    """
+    around = rng.random(8) * 2 - 1  # always eight numbers: a changed setting does not shift the others
+    persp = np.eye(3)
+    persp[2, :2] = around[0] * perspective, around[1] * perspective
+    angle, zoom = math.radians(around[2] * degrees), 1.0 + around[3] * scale
+    cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
+    rotate = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    sheared = np.eye(3)
+    sheared[0, 1], sheared[1, 0] = math.tan(math.radians(around[4] * shear)), math.tan(math.radians(around[5] * shear))
+    move = translation((0.5 + around[6] * translate) * size, (0.5 + around[7] * translate) * size)
+    return move @ sheared @ rotate @ persp @ translation(-canvas / 2, -canvas / 2), zoom
+
+
+def warp_boxes(boxes: Boxes, matrix: Matrix, *, width: float, height: float) -> Boxes:
+    """Maps boxes and returns the upright hulls, clipped to the output.
+
+    Boxes with a corner behind the viewer (perspective) come back empty.
+
+    Args:
+        boxes: (M, 4) xyxy.
+        matrix: (3, 3).
+        width: width of the output.
+        height: height of the output.
+
+    Returns:
+        (M, 4) xyxy float32.
+    """
+    if not len(boxes):
+        return np.zeros((0, 4), dtype=np.float32)
+    corners = np.ones((len(boxes), 4, 3))
+    corners[:, :, :2] = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    mapped = corners @ matrix.T  # (M, 4, 3)
+    depth = mapped[:, :, 2:]
+    behind = (depth < 1e-3).any(axis=(1, 2))
+    points = mapped[:, :, :2] / np.where(depth < 1e-3, 1.0, depth)
+    hull = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+    hull[:, 0::2] = hull[:, 0::2].clip(0.0, width)
+    hull[:, 1::2] = hull[:, 1::2].clip(0.0, height)
+    hull[behind] = 0.0
+    return hull.astype(np.float32)
+
+
+def keep_boxes(before: Boxes, after: Boxes, *, zoom: float) -> npt.NDArray[np.bool_]:
+    """Says which warped boxes still show their object.
+
+    Kept are boxes over 2 pixels on both sides, with more than a tenth of the area they would have had uncut, and no
+    thinner than 1 to 100.
+
+    Args:
+        before: (M, 4) xyxy before the warp.
+        after: (M, 4) xyxy after warp and clipping.
+        zoom: the zoom of the warp.
+
+    Returns:
+        (M,) bool.
+    """
+    width, height = after[:, 2] - after[:, 0], after[:, 3] - after[:, 1]
+    old_area = (before[:, 2] - before[:, 0]) * (before[:, 3] - before[:, 1]) * zoom**2
+    aspect = np.maximum(width, height) / np.maximum(np.minimum(width, height), 1e-9)
+    left = width * height / np.maximum(old_area, 1e-9)
+    keep: Any = (width > MIN_SIDE) & (height > MIN_SIDE) & (left > MIN_AREA_LEFT) & (aspect < MAX_ASPECT)
+    return np.asarray(keep, dtype=np.bool_)
+
+
+def mixup(image: Image, other: Image, ratio: float) -> None:
+    """Blends `other` into `image` in place: ratio * image + (1 - ratio) * other. Labels of both stay at full weight."""
+    cv2.addWeighted(image, ratio, other, 1.0 - ratio, 0.0, dst=image)

@@ -1,0 +1,293 @@
+"""data.yaml: where the images are and what the classes are called.
+
+Paths mean what users of other programs expect: `path` may be absolute, relative to the yaml, or relative to the working
+directory; each of train/val/test is a folder, a list file, a glob, or a list of these, looked for below `path`, beside the
+yaml, in the working directory, and last without its leading `../` (some exports write one too many). The first that exists
+counts. A split that does not exist is an error only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from holdfast.errors import DataError, did_you_mean
+
+SPLITS = ("train", "val", "test")
+_KNOWN_KEYS = (*SPLITS, "path", "names", "nc", "imgsz", "kpt_shape", "flip_idx", "kpt_names", "download", "channels")
+
+
+@dataclass(frozen=True)
+class DatasetFile:
+    """A data set description with its paths found.
+
+    Attributes:
+        path: the yaml file.
+        root: folder the splits are relative to.
+        names: class names by index, 0 to n - 1 without gaps.
+        splits: per split the existing folders, images, list files (.txt) and glob patterns, absolute.
+        faults: per split named in the file but not found, the error to raise when it is asked for.
+        imgsz: default input size, when the file names one.
+        keypoints: (count, numbers per point) of pose data sets.
+    """
+
+    path: Path
+    root: Path
+    names: dict[int, str]
+    splits: dict[str, list[Path]]
+    faults: dict[str, DataError] = field(default_factory=dict)
+    imgsz: int | None = None
+    keypoints: tuple[int, int] | None = None
+
+    def split(self, name: str) -> list[Path]:
+        """Returns the sources of a split.
+
+        Raises:
+            DataError: the file does not name the split, or its paths do not exist.
+        """
+        if name in self.splits:
+            return self.splits[name]
+        if name in self.faults:
+            raise self.faults[name]
+        have = ", ".join(self.splits) or "no split"
+        hint = f"Add a line like '{name}: images/{name}'."
+        if name == "val":
+            hint += " To train without validation give --noval."
+        raise DataError(f"has no '{name}' entry (it has {have}).", path=self.path, hint=hint)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader in which `no`, `on` and `yes` are words: they are class names here, not switches."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - yaml reads this class attribute
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def read_dataset_file(source: Path | str) -> DatasetFile:
+    """Reads a data set description.
+
+    Args:
+        source: the yaml file, or a folder that holds `data.yaml`.
+
+    Raises:
+        DataError: missing or unreadable file, unsafe or broken yaml, no class names, `nc` that disagrees.
+    """
+    path = _find(Path(source).expanduser())
+    content = _parse(path)
+    names = _names(content, path)
+    root, tried = _root(content, path)
+    splits: dict[str, list[Path]] = {}
+    faults: dict[str, DataError] = {}
+    for split in SPLITS:
+        entries = content.get(split)
+        if entries is None or entries == "" or entries == []:
+            continue
+        try:
+            splits[split] = _sources(split, entries, path, root, tried)
+        except DataError as error:
+            faults[split] = error
+    if not splits and not faults:
+        near = next((hint for key in content if key not in _KNOWN_KEYS and (hint := did_you_mean(str(key), SPLITS))), "")
+        raise DataError(
+            "names no images.", path=path, hint=f"Add lines like 'train: images/train' and 'val: images/val'.{near}"
+        )
+    return DatasetFile(path, root, names, splits, faults, _size(content, path), _keypoints(content, path))
+
+
+def _find(path: Path) -> Path:
+    if path.is_dir():
+        inside = path / "data.yaml"
+        found = [inside] if inside.is_file() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+        if len(found) == 1:
+            return found[0].resolve()
+        raise DataError("is a folder without a data.yaml.", path=path, hint="Give the path of the yaml file.")
+    if path.is_file():
+        return path.resolve()
+    for suffix in (".yaml", ".yml"):
+        if not path.suffix and path.with_suffix(suffix).is_file():
+            return path.with_suffix(suffix).resolve()
+    raise DataError("no such data file.", path=path, hint=("Check --data." + _near(path)).strip())
+
+
+def _near(path: Path) -> str:
+    """Suggests the sibling nearest in name to the first missing part of a path."""
+    missing = path
+    while not missing.parent.is_dir() and missing.parent != missing:
+        missing = missing.parent
+    try:
+        names = os.listdir(missing.parent)
+    except OSError:
+        return ""
+    hint = did_you_mean(missing.name, names)
+    return hint.replace("'", f"'{missing.parent}{os.sep}", 1) if hint else ""
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror}).", path=path, hint="Check its permissions.") from None
+    try:
+        codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        content = yaml.load(data.decode(codec), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError("is not UTF-8 text.", path=path, line=line, hint="Save it as UTF-8.") from None
+    except yaml.constructor.ConstructorError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        if "tag" in (error.problem or ""):
+            raise DataError(
+                f"uses a yaml tag that is refused because it could run code ({error.problem}).",
+                path=path,
+                line=line,
+                hint="Write plain values.",
+            ) from None
+        raise DataError(f"is not valid yaml ({error.problem}).", path=path, line=line, hint="Mend the line.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).split("\n")[0] or "nested too deeply"
+        raise DataError(
+            f"is not valid yaml ({problem}).",
+            path=path,
+            line=mark.line + 1 if mark is not None else None,
+            hint="Mend the line; tabs and missing spaces after ':' are the usual causes.",
+        ) from None
+    if content is None:
+        raise DataError("is empty.", path=path, hint="Expected train, val and names.")
+    if not isinstance(content, dict):
+        raise DataError(
+            f"holds a {_kind(content)}, expected keys such as train, val and names.",
+            path=path,
+            hint="Is this the data file?",
+        )
+    return content
+
+
+def _kind(value: object) -> str:
+    return {dict: "mapping", list: "list", str: "text", int: "number", float: "number"}.get(
+        type(value), type(value).__name__
+    )
+
+
+def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
+    raw, count = content.get("names"), content.get("nc")
+    if count is not None:
+        try:
+            count = int(count)
+        except (TypeError, ValueError):
+            raise DataError(f"nc is {count!r}, expected a whole number.", path=path, hint="Correct or drop nc.") from None
+        if not 1 <= count <= 100_000:
+            raise DataError(f"nc is {count}, expected at least 1.", path=path, hint="Correct or drop nc.")
+    if raw is None or raw in ([], {}, ""):
+        if count is None:
+            near = next((hint for key in content if (hint := did_you_mean(str(key), ["names"])) and key != "names"), "")
+            raise DataError("has no class names.", path=path, hint=f"Add 'names:' with one name per class.{near}")
+        return {index: f"class{index}" for index in range(count)}
+    if isinstance(raw, list):
+        names = {index: str(name) for index, name in enumerate(raw)}
+    elif isinstance(raw, dict):
+        names = _mapped_names(raw, count, path)
+    else:
+        raise DataError(
+            f"names is a {_kind(raw)}, expected a list or 'index: name' lines.", path=path, hint="Rewrite names."
+        )
+    if count is not None and count != len(names):
+        raise DataError(
+            f"nc is {count}, but names lists {len(names)} classes.", path=path, hint="Correct one of them, or drop nc."
+        )
+    return names
+
+
+def _mapped_names(raw: dict[Any, Any], count: int | None, path: Path) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for key, name in raw.items():
+        try:
+            index = int(key)
+        except (TypeError, ValueError):
+            index = -1
+        if not 0 <= index < 100_000:
+            raise DataError(
+                f"names has the key {key!r}, expected class numbers from 0 ('0: cat').", path=path, hint="Rewrite names."
+            )
+        if index in names:
+            raise DataError(f"names lists class {index} twice.", path=path, hint="Drop one of them.")
+        names[index] = str(name)
+    size = max(max(names) + 1, count if count is not None and count > max(names) else 0)
+    return {index: names.get(index, f"class{index}") for index in range(size)}  # gaps get a stand-in
+
+
+def _size(content: dict[str, Any], path: Path) -> int | None:
+    size = content.get("imgsz")
+    if size is None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise DataError(f"imgsz is {size!r}, expected a whole number of pixels.", path=path, hint="Correct or drop it.")
+    return size
+
+
+def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return None
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 2
+        or not all(type(value) is int for value in shape)
+        or shape[0] < 1
+        or shape[1] not in (2, 3)
+    ):
+        raise DataError(f"kpt_shape is {shape!r}, expected [count, 2 or 3].", path=path, hint="Correct it.")
+    return shape[0], shape[1]
+
+
+def _root(content: dict[str, Any], path: Path) -> tuple[Path, list[Path]]:
+    """Returns the folder that `path` names (its first reading when none exists) and all places to look below."""
+    given = content.get("path")
+    beside, here = path.parent, Path.cwd()
+    if given is None or given == "":
+        return beside, [beside, here]
+    if not isinstance(given, str):
+        raise DataError(f"path is {given!r}, expected a folder.", path=path, hint="Correct or drop path.")
+    folder = Path(given).expanduser()
+    bases = [Path(os.path.normpath(base / folder)) for base in (beside, here)]  # an absolute folder stays itself
+    root = next((base for base in bases if base.is_dir()), bases[0])
+    return root, list(dict.fromkeys([root, *bases, beside, here]))
+
+
+def _sources(split: str, entries: object, path: Path, root: Path, places: list[Path]) -> list[Path]:
+    listed = entries if isinstance(entries, list) else [entries]
+    sources: list[Path] = []
+    for entry in listed:
+        if not isinstance(entry, str) or not entry.strip():
+            raise DataError(
+                f"{split} holds {entry!r}, expected a folder, a list file or a glob.", path=path, hint="Correct it."
+            )
+        sources.append(_locate(split, entry.strip(), path, root, places))
+    return sources
+
+
+def _locate(split: str, entry: str, path: Path, root: Path, places: list[Path]) -> Path:
+    wanted = Path(entry.replace("\\", "/") if os.sep == "/" and not Path(entry).exists() else entry).expanduser()
+    shorter = Path(*[part for part in wanted.parts if part != ".."]) if ".." in wanted.parts else None
+    candidates = [place / wanted for place in places]
+    if shorter is not None and not wanted.is_absolute():
+        candidates += [place / shorter for place in places]
+    candidates = list(dict.fromkeys(Path(os.path.normpath(candidate)) for candidate in candidates))
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+        if glob.has_magic(str(candidate)) and next(glob.iglob(str(candidate), recursive=True), None) is not None:
+            return candidate
+    looked = ", ".join(str(candidate) for candidate in candidates[:3])
+    raise DataError(
+        f"{split}: '{entry}' does not exist (looked for {looked}).",
+        path=path,
+        hint=("Correct 'path' or the entry." + _near(candidates[0])).strip(),
+    )

@@ -1,0 +1,199 @@
+"""Batches made ahead of time by threads, in an order that only (seed, epoch) decides.
+
+Threads, not processes: decoding, warping and colour run in OpenCV, which lets go of the interpreter lock; samples draw
+straight into the batch, so nothing is pickled, copied or kept in shared memory, and an error arrives as it was raised.
+Work is handed out sample by sample: memory holds the batches being made and no more, and the first batch is ready soon.
+
+Loaders with workers switch OpenCV's own threads off (a setting of the whole process): they would fight with the workers
+and with the trainer for the same cores.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+import cv2
+from torch import Tensor
+
+from holdfast.data.batch import Batch, collate, new_buffer
+from holdfast.data.image import Image
+from holdfast.data.random import epoch_order
+from holdfast.data.samples import EvalSamples, Sample, TrainSamples
+
+_AHEAD = 2  # batches being made while one is used
+
+Make = Callable[[int, Image], Sample]  # (position, where to draw) -> sample
+
+
+class _Maker:
+    """Makes batches here (no workers) or in threads, which live until `close`."""
+
+    def __init__(self, workers: int, *, pin: bool) -> None:
+        if workers < 0:
+            raise ValueError(f"workers must be 0 or more, got {workers}")
+        self.workers = workers
+        self.pin = pin
+        self._threads: ThreadPoolExecutor | None = None
+
+    def batches(
+        self,
+        plan: Sequence[Sequence[int]],
+        make: Make,
+        *,
+        shape: Callable[[int], tuple[int, int]],
+        path: Callable[[int], str],
+    ) -> Iterator[Batch]:
+        """Yields one batch per entry of `plan`, in its order; an entry lists the positions of its samples.
+
+        At most `_AHEAD` batches are being made beyond the one handed out. Leaving the loop early takes back what has not
+        been started.
+        """
+        pending: deque[tuple[Tensor, Sequence[int], list[Future[Sample] | Sample]]] = deque()
+        waiting = iter(plan)
+        try:
+            while True:
+                while len(pending) < (_AHEAD if self.workers else 1):
+                    positions = next(waiting, None)
+                    if positions is None:
+                        break
+                    buffer = new_buffer(len(positions), *shape(positions[0]), pin=self.pin)
+                    rows = buffer.numpy()
+                    pending.append(
+                        (buffer, positions, [self._start(make, at, rows[i], path) for i, at in enumerate(positions)])
+                    )
+                if not pending:
+                    return
+                buffer, positions, parts = pending[0]
+                samples = [part.result() if isinstance(part, Future) else part for part in parts]
+                pending.popleft()
+                yield collate(buffer, samples, [path(sample.index) for sample in samples])
+        finally:
+            for _, _, parts in pending:
+                for part in parts:
+                    if isinstance(part, Future):
+                        part.cancel()
+
+    def _start(self, make: Make, position: int, out: Image, path: Callable[[int], str]) -> Future[Sample] | Sample:
+        if not self.workers:
+            return make(position, out)
+        if self._threads is None:
+            cv2.setNumThreads(0)
+            self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="holdfast-data")
+        return self._threads.submit(make, position, out)
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+            self._threads = None
+
+
+class TrainLoader:
+    """Shuffled batches of augmented samples.
+
+    Args:
+        samples: what to draw from.
+        batch: images per batch; the last batch of an epoch may be smaller.
+        workers: threads; 0 makes samples in the calling thread.
+        seed: seed of the order.
+        pin: page-locked memory, for copies to a GPU that overlap with its work.
+    """
+
+    def __init__(self, samples: TrainSamples, *, batch: int, workers: int, seed: int = 0, pin: bool = False) -> None:
+        if batch < 1:
+            raise ValueError(f"batch must be 1 or more, got {batch}")
+        self.samples = samples
+        self.batch = batch
+        self.seed = seed
+        self._maker = _Maker(workers, pin=pin)
+
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.batch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yields the batches of an epoch.
+
+        Args:
+            epoch: epoch from 0.
+            start: batches to leave out at the front (resume in the middle); the others do not change.
+
+        Raises:
+            DataError: an image cannot be read any more.
+        """
+        order = epoch_order(len(self.samples), seed=self.seed, epoch=epoch).tolist()
+        plan = [order[at : at + self.batch] for at in range(start * self.batch, len(order), self.batch)]
+
+        def make(index: int, out: Image) -> Sample:
+            try:
+                return self.samples.get(epoch, index, out=out)
+            except Exception as error:
+                _name_file(error, self.samples.index.path(index))
+                raise
+
+        return self._maker.batches(plan, make, shape=self.samples.shape, path=self.samples.index.path)
+
+    def close(self) -> None:
+        """Ends the worker threads."""
+        self._maker.close()
+
+    def __enter__(self) -> TrainLoader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EvalLoader:
+    """Batches of letterboxed samples in evaluation order; iterate as often as needed.
+
+    Args:
+        samples: what to draw from; its `batch` must be the one given here, because it decides the shapes.
+        batch: images per batch.
+        workers: threads; 0 makes samples in the calling thread.
+        pin: page-locked memory, for copies to a GPU that overlap with its work.
+    """
+
+    def __init__(self, samples: EvalSamples, *, batch: int, workers: int, pin: bool = False) -> None:
+        if batch != samples.batch:
+            raise ValueError(f"batch is {batch}, but the samples were shaped for batches of {samples.batch}")
+        self.samples = samples
+        self.batch = batch
+        self._maker = _Maker(workers, pin=pin)
+
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.batch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        count = len(self.samples)
+        plan = [range(at, min(at + self.batch, count)) for at in range(0, count, self.batch)]
+
+        def make(position: int, out: Image) -> Sample:
+            try:
+                return self.samples.get(position, out=out)
+            except Exception as error:
+                _name_file(error, self.samples.index.path(int(self.samples.order[position])))
+                raise
+
+        return self._maker.batches(plan, make, shape=self.samples.shape, path=self.samples.index.path)
+
+    def close(self) -> None:
+        """Ends the worker threads."""
+        self._maker.close()
+
+    def __enter__(self) -> EvalLoader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _name_file(error: Exception, path: str) -> None:
+    """Adds the sample's file to an unexpected error, where Python can carry a note (3.11)."""
+    if hasattr(error, "add_note"):
+        error.add_note(f"while making the sample of {path}")

@@ -1,0 +1,50 @@
+"""Random numbers without state: every draw is a function of (seed, epoch, index, draw).
+
+Philox is counter based, so a generator can be placed anywhere in its stream at no cost. Worker count, prefetch, number
+of processes and the point of a resume therefore cannot change a sample. The low counter word is left to the generator
+(2**64 numbers per draw), the other three words name the place.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+_WORD = (1 << 64) - 1
+
+
+class Draw(IntEnum):
+    """What a draw decides. Numbers are part of the meaning of a seed: never renumber, only add."""
+
+    ORDER = 0
+    MOSAIC = 1
+    AFFINE = 2
+    MIXUP = 3
+    COLOR = 4
+    FLIP = 5
+    MIXUP_MOSAIC = 6
+    MIXUP_AFFINE = 7
+
+
+def draws(seed: int, epoch: int, index: int, draw: int) -> np.random.Generator:
+    """Returns the generator that belongs to one place.
+
+    Args:
+        seed: seed of the run, any integer (taken modulo 2**64).
+        epoch: epoch from 0.
+        index: index of the sample in the data set.
+        draw: what is decided, one of `Draw`.
+    """
+    key = np.array([seed & _WORD, 0x686F6C6466617374], dtype=np.uint64)
+    counter = np.array([0, draw & _WORD, index & _WORD, epoch & _WORD], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(counter=counter, key=key))
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Returns the order of `count` samples in an epoch, (count,) int64, a permutation.
+
+    Sorting random keys rather than calling `permutation` keeps the order independent of how numpy shuffles.
+    """
+    return np.argsort(draws(seed, epoch, 0, Draw.ORDER).random(count), kind="stable").astype(np.int64)
