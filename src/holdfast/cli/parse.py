@@ -18,7 +18,7 @@ _BOOLEAN_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "0", "1"}
 
 
 def parse(kind: type[Settings], words: Sequence[str]) -> dict[str, Any]:
-    """Returns spelling -> text (True for a bare boolean, several texts for a list), as settings take them.
+    """Returns spelling -> text (True for a bare boolean; a list is joined by commas), as settings take them.
 
     Args:
         kind: the settings class of the verb.
@@ -55,13 +55,13 @@ def parse(kind: type[Settings], words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _take_list(kind: type[Settings], spelled: str, rest: list[str]) -> list[str] | str:
+def _take_list(kind: type[Settings], spelled: str, rest: list[str]) -> str:
     items: list[str] = []
     while rest and _is_value(kind, rest[0]):
         items.append(rest.pop(0))
     if not items:
         raise SettingsError(f"--{spelled} needs at least one value.", hint=f"Write --{spelled} VALUE VALUE.")
-    return items[0] if len(items) == 1 else items
+    return ",".join(items)
 
 
 def _is_value(kind: type[Settings], word: str) -> bool:

@@ -55,12 +55,12 @@ class DataSettings(Settings):
     data: Text = Field("", description="data.yaml that names the folders and the classes")
     imgsz: int = Field(640, ge=32, le=8192, description="side of the input in pixels, a multiple of 32")
     batch: int = Field(16, ge=1, description="images per optimizer step (train) or per forward pass (val)")
-    workers: int = Field(8, ge=0, le=256, description="loader processes, one per core at most; 0 = none")
+    workers: int = Field(8, ge=0, le=256, description="loader threads, one per core at most; 0 uses none")
     single_cls: bool = Field(False, description="treat all classes as one")
 
     @property
-    def processes(self) -> int:
-        """Loader processes to start: `workers`, but never more than there are cores for this process."""
+    def threads(self) -> int:
+        """Loader threads to start: `workers`, but never more than this process has cores."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(self.workers, cores)
 
@@ -230,5 +230,5 @@ class DemoRunSettings(Settings):
     epochs: int = Field(20, ge=1, description="passes over the training images")
     imgsz: int = Field(160, ge=32, le=8192, description="side of the input in pixels")
     batch: int = Field(8, ge=1, description="images per optimizer step")
-    workers: int = Field(2, ge=0, le=256, description="loader processes; 0 uses none")
+    workers: int = Field(2, ge=0, le=256, description="loader threads, one per core at most; 0 uses none")
     seed: int = Field(0, ge=0, description="start of every random draw")
