@@ -77,7 +77,10 @@ def random_affine(
     cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
     rotate = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
     sheared = np.eye(3)
-    sheared[0, 1], sheared[1, 0] = math.tan(math.radians(around[4] * shear)), math.tan(math.radians(around[5] * shear))
+    sheared[0, 1], sheared[1, 0] = (
+        math.tan(math.radians(around[4] * shear)),
+        math.tan(math.radians(around[5] * shear)),
+    )
     move = translation((0.5 + around[6] * translate) * size, (0.5 + around[7] * translate) * size)
     return move @ sheared @ rotate @ persp @ translation(-canvas / 2, -canvas / 2), zoom
 
@@ -114,8 +117,8 @@ def warp_boxes(boxes: Boxes, matrix: Matrix, *, width: float, height: float) -> 
 def keep_boxes(before: Boxes, after: Boxes, *, zoom: float) -> npt.NDArray[np.bool_]:
     """Says which warped boxes still show their object.
 
-    Kept are boxes over 2 pixels on both sides, with more than a tenth of the area they would have had uncut, and no
-    thinner than 1 to 100.
+    Kept are boxes over 2 pixels on both sides, with more than a tenth of the area they would have had uncut,
+    and no thinner than 1 to 100.
 
     Args:
         before: (M, 4) xyxy before the warp.
@@ -134,5 +137,5 @@ def keep_boxes(before: Boxes, after: Boxes, *, zoom: float) -> npt.NDArray[np.bo
 
 
 def mixup(image: Image, other: Image, ratio: float) -> None:
-    """Blends `other` into `image` in place: ratio * image + (1 - ratio) * other. Labels of both stay at full weight."""
+    """Sets `image` to ratio * image + (1 - ratio) * other, in place; the labels of both count in full."""
     cv2.addWeighted(image, ratio, other, 1.0 - ratio, 0.0, dst=image)

@@ -1,7 +1,7 @@
 """A batch, made without a copy: samples draw themselves into one buffer.
 
-The buffer is (B, H, W, 3) and is handed out as its (B, 3, H, W) view, which is exactly torch's channels_last layout: no
-transpose on the host, and a channels_last model takes it as it is.
+The buffer is (B, H, W, 3) and is handed out as its (B, 3, H, W) view, which is exactly torch's channels_last
+layout: no transpose on the host, and a channels_last model takes it as it is.
 
 Dimensions: B images, N boxes over the batch.
 """

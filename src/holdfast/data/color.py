@@ -1,6 +1,7 @@
 """Colour jitter in HSV through tables: one look-up per channel, uint8 throughout.
 
-Hue is shifted (all hues move alike); saturation and value are multiplied, so gray stays gray and black stays black.
+Hue is shifted (all hues move alike); saturation and value are multiplied, so gray stays gray and black stays
+black.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import numpy.typing as npt
 from holdfast.data.image import Image
 
 
-def hsv_gains(rng: np.random.Generator, *, hue: float, saturation: float, value: float) -> npt.NDArray[np.float64]:
+def hsv_gains(
+    rng: np.random.Generator, *, hue: float, saturation: float, value: float
+) -> npt.NDArray[np.float64]:
     """Draws (3,) gains: hue shift as a part of the circle, factors for saturation and value."""
     around = rng.random(3) * 2 - 1
     return around * (hue, saturation, value) + (0.0, 1.0, 1.0)

@@ -1,9 +1,10 @@
 """data.yaml: where the images are and what the classes are called.
 
-Paths mean what users of other programs expect: `path` may be absolute, relative to the yaml, or relative to the working
-directory; each of train/val/test is a folder, a list file, a glob, or a list of these, looked for below `path`, beside the
-yaml, in the working directory, and last without its leading `../` (some exports write one too many). The first that exists
-counts. A split that does not exist is an error only when it is asked for.
+Paths mean what users of other programs expect: `path` may be absolute, relative to the yaml, or relative to
+the working directory; each of train/val/test is a folder, a list file, a glob, or a list of these, looked for
+below `path`, beside the yaml, in the working directory, and last without its leading `../` (some exports
+write one too many). The first that exists counts. A split that does not exist is an error only when it is
+asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ import yaml
 from holdfast.errors import DataError, did_you_mean
 
 SPLITS = ("train", "val", "test")
-_KNOWN_KEYS = (*SPLITS, "path", "names", "nc", "imgsz", "kpt_shape", "flip_idx", "kpt_names", "download", "channels")
+_KNOWN_KEYS = (
+    *SPLITS,
+    "path",
+    "names",
+    "nc",
+    "imgsz",
+    "kpt_shape",
+    "flip_idx",
+    "kpt_names",
+    "download",
+    "channels",
+)
 
 
 @dataclass(frozen=True)
@@ -94,9 +106,14 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
         except DataError as error:
             faults[split] = error
     if not splits and not faults:
-        near = next((hint for key in content if key not in _KNOWN_KEYS and (hint := did_you_mean(str(key), SPLITS))), "")
+        near = next(
+            (hint for key in content if key not in _KNOWN_KEYS and (hint := did_you_mean(str(key), SPLITS))),
+            "",
+        )
         raise DataError(
-            "names no images.", path=path, hint=f"Add lines like 'train: images/train' and 'val: images/val'.{near}"
+            "names no images.",
+            path=path,
+            hint=f"Add lines like 'train: images/train' and 'val: images/val'.{near}",
         )
     return DatasetFile(path, root, names, splits, faults, _size(content, path), _keypoints(content, path))
 
@@ -133,13 +150,15 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror}).", path=path, hint="Check its permissions.") from None
+        raise DataError(
+            f"cannot be read ({error.strerror}).", path=path, hint="Check its permissions."
+        ) from None
     try:
         codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        content = yaml.load(data.decode(codec), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        content = yaml.load(data.decode(codec), Loader=_Loader)
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError("is not UTF-8 text.", path=path, line=line, hint="Save it as UTF-8.") from None
+        at = data.count(b"\n", 0, error.start) + 1
+        raise DataError("is not UTF-8 text.", path=path, line=at, hint="Save it as UTF-8.") from None
     except yaml.constructor.ConstructorError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         if "tag" in (error.problem or ""):
@@ -149,7 +168,9 @@ def _parse(path: Path) -> dict[str, Any]:
                 line=line,
                 hint="Write plain values.",
             ) from None
-        raise DataError(f"is not valid yaml ({error.problem}).", path=path, line=line, hint="Mend the line.") from None
+        raise DataError(
+            f"is not valid yaml ({error.problem}).", path=path, line=line, hint="Mend the line."
+        ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).split("\n")[0] or "nested too deeply"
@@ -182,13 +203,20 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
         try:
             count = int(count)
         except (TypeError, ValueError):
-            raise DataError(f"nc is {count!r}, expected a whole number.", path=path, hint="Correct or drop nc.") from None
+            raise DataError(
+                f"nc is {count!r}, expected a whole number.", path=path, hint="Correct or drop nc."
+            ) from None
         if not 1 <= count <= 100_000:
             raise DataError(f"nc is {count}, expected at least 1.", path=path, hint="Correct or drop nc.")
     if raw is None or raw in ([], {}, ""):
         if count is None:
-            near = next((hint for key in content if (hint := did_you_mean(str(key), ["names"])) and key != "names"), "")
-            raise DataError("has no class names.", path=path, hint=f"Add 'names:' with one name per class.{near}")
+            near = next(
+                (hint for key in content if (hint := did_you_mean(str(key), ["names"])) and key != "names"),
+                "",
+            )
+            raise DataError(
+                "has no class names.", path=path, hint=f"Add 'names:' with one name per class.{near}"
+            )
         return {index: f"class{index}" for index in range(count)}
     if isinstance(raw, list):
         names = {index: str(name) for index, name in enumerate(raw)}
@@ -196,11 +224,15 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
         names = _mapped_names(raw, count, path)
     else:
         raise DataError(
-            f"names is a {_kind(raw)}, expected a list or 'index: name' lines.", path=path, hint="Rewrite names."
+            f"names is a {_kind(raw)}, expected a list or 'index: name' lines.",
+            path=path,
+            hint="Rewrite names.",
         )
     if count is not None and count != len(names):
         raise DataError(
-            f"nc is {count}, but names lists {len(names)} classes.", path=path, hint="Correct one of them, or drop nc."
+            f"nc is {count}, but names lists {len(names)} classes.",
+            path=path,
+            hint="Correct one of them, or drop nc.",
         )
     return names
 
@@ -214,7 +246,9 @@ def _mapped_names(raw: dict[Any, Any], count: int | None, path: Path) -> dict[in
             index = -1
         if not 0 <= index < 100_000:
             raise DataError(
-                f"names has the key {key!r}, expected class numbers from 0 ('0: cat').", path=path, hint="Rewrite names."
+                f"names has the key {key!r}, expected class numbers from 0 ('0: cat').",
+                path=path,
+                hint="Rewrite names.",
             )
         if index in names:
             raise DataError(f"names lists class {index} twice.", path=path, hint="Drop one of them.")
@@ -228,7 +262,9 @@ def _size(content: dict[str, Any], path: Path) -> int | None:
     if size is None:
         return None
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise DataError(f"imgsz is {size!r}, expected a whole number of pixels.", path=path, hint="Correct or drop it.")
+        raise DataError(
+            f"imgsz is {size!r}, expected a whole number of pixels.", path=path, hint="Correct or drop it."
+        )
     return size
 
 
@@ -248,7 +284,7 @@ def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
 
 
 def _root(content: dict[str, Any], path: Path) -> tuple[Path, list[Path]]:
-    """Returns the folder that `path` names (its first reading when none exists) and all places to look below."""
+    """Returns the folder that `path` names (its first reading when none exists), and all places to look."""
     given = content.get("path")
     beside, here = path.parent, Path.cwd()
     if given is None or given == "":
@@ -256,7 +292,9 @@ def _root(content: dict[str, Any], path: Path) -> tuple[Path, list[Path]]:
     if not isinstance(given, str):
         raise DataError(f"path is {given!r}, expected a folder.", path=path, hint="Correct or drop path.")
     folder = Path(given).expanduser()
-    bases = [Path(os.path.normpath(base / folder)) for base in (beside, here)]  # an absolute folder stays itself
+    bases = [
+        Path(os.path.normpath(base / folder)) for base in (beside, here)
+    ]  # an absolute folder stays itself
     root = next((base for base in bases if base.is_dir()), bases[0])
     return root, list(dict.fromkeys([root, *bases, beside, here]))
 
@@ -267,14 +305,18 @@ def _sources(split: str, entries: object, path: Path, root: Path, places: list[P
     for entry in listed:
         if not isinstance(entry, str) or not entry.strip():
             raise DataError(
-                f"{split} holds {entry!r}, expected a folder, a list file or a glob.", path=path, hint="Correct it."
+                f"{split} holds {entry!r}, expected a folder, a list file or a glob.",
+                path=path,
+                hint="Correct it.",
             )
         sources.append(_locate(split, entry.strip(), path, root, places))
     return sources
 
 
 def _locate(split: str, entry: str, path: Path, root: Path, places: list[Path]) -> Path:
-    wanted = Path(entry.replace("\\", "/") if os.sep == "/" and not Path(entry).exists() else entry).expanduser()
+    wanted = Path(
+        entry.replace("\\", "/") if os.sep == "/" and not Path(entry).exists() else entry
+    ).expanduser()
     shorter = Path(*[part for part in wanted.parts if part != ".."]) if ".." in wanted.parts else None
     candidates = [place / wanted for place in places]
     if shorter is not None and not wanted.is_absolute():
@@ -283,7 +325,10 @@ def _locate(split: str, entry: str, path: Path, root: Path, places: list[Path]) 
     for candidate in candidates:
         if candidate.exists():
             return candidate
-        if glob.has_magic(str(candidate)) and next(glob.iglob(str(candidate), recursive=True), None) is not None:
+        if (
+            glob.has_magic(str(candidate))
+            and next(glob.iglob(str(candidate), recursive=True), None) is not None
+        ):
             return candidate
     looked = ", ".join(str(candidate) for candidate in candidates[:3])
     raise DataError(

@@ -1,12 +1,13 @@
 """Any image file as upright RGB uint8, or one sentence why not.
 
-Two readers. Ordinary 8-bit JPEG and PNG go through OpenCV, fast and, for JPEG, optionally at 1/2, 1/4 or 1/8 of the size
-straight from the DCT coefficients. Everything else (CMYK, 16 bit, palettes, alpha, TIFF, WebP, animations, files that do
-not end as they should) goes through Pillow, which notices truncation where OpenCV would hand out gray rows.
+Two readers. Ordinary 8-bit JPEG and PNG go through OpenCV, fast and, for JPEG, optionally at 1/2, 1/4 or 1/8
+of the size straight from the DCT coefficients. Everything else (CMYK, 16 bit, palettes, alpha, TIFF, WebP,
+animations, files that do not end as they should) goes through Pillow, which notices truncation where OpenCV
+would hand out gray rows.
 
-Decisions: content counts, never the suffix; EXIF orientation is applied; the first frame of an animation is the image;
-16 bit is divided by 257 (full range to full range, the same for every file); transparent pixels show the gray of the
-letterbox; images over `MAX_PIXELS` are refused before memory is taken.
+Decisions: content counts, never the suffix; EXIF orientation is applied; the first frame of an animation is
+the image; 16 bit is divided by 257 (full range to full range, the same for every file); transparent pixels
+show the gray of the letterbox; images over `MAX_PIXELS` are refused before memory is taken.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ Image = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 178_956_970  # where Pillow, too, speaks of a decompression bomb: 512 MiB as RGB
 FILL = 114  # gray of every pixel without content
-IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .ppm .tif .tiff .webp".split()
-)
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".mpo", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+))
+# fmt: on
 _HEAD_BYTES = 32768
 _TAIL_BYTES = 64
 
@@ -45,12 +49,15 @@ def read_image(source: Path | str | bytes, *, name: str | None = None) -> Image:
         (H, W, 3) uint8, RGB, upright.
 
     Raises:
-        DataError: missing, empty, not an image, truncated, too large, or of a kind without defined 8-bit pixels.
+        DataError: missing, empty, not an image, truncated, too large, or of a kind without defined 8-bit
+            pixels.
     """
     return read_reduced(source, 1, name=name)[0]
 
 
-def read_reduced(source: Path | str | bytes, divisor: int, *, name: str | None = None) -> tuple[Image, float, float]:
+def read_reduced(
+    source: Path | str | bytes, divisor: int, *, name: str | None = None
+) -> tuple[Image, float, float]:
     """Reads an image at about 1/divisor of its size, averaging rather than skipping pixels.
 
     Args:
@@ -59,9 +66,12 @@ def read_reduced(source: Path | str | bytes, divisor: int, *, name: str | None =
         name: what to call the image in an error when `source` is bytes.
 
     Returns:
-        (H, W, 3) uint8 RGB, and how many of its pixels go into one original pixel in x and in y (about 1/divisor).
+        (H, W, 3) uint8 RGB, and how many of its pixels go into one original pixel in x and in y (about
+        1/divisor).
     """
-    data, where = (source, name or "image") if isinstance(source, bytes) else (_read_bytes(source), _show(source))
+    data, where = (
+        (source, name or "image") if isinstance(source, bytes) else (_read_bytes(source), _show(source))
+    )
     header = parse_header(data)
     if header is not None:
         _refuse_bomb(header.height, header.width, where)
@@ -116,7 +126,9 @@ def _read_bytes(path: Path | str) -> bytes:
 def _unreadable(error: OSError, where: str) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError("no such image file.", path=where, hint="Check the path.")
-    return DataError(f"cannot be opened ({error.strerror}).", path=where, hint="Check the file and its permissions.")
+    return DataError(
+        f"cannot be opened ({error.strerror}).", path=where, hint="Check the file and its permissions."
+    )
 
 
 def _show(path: Path | str) -> str:
@@ -146,7 +158,7 @@ def _read_fast(data: bytes, header: Header, divisor: int) -> tuple[Image, float,
     if image is None:
         return None
     cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    image = _upright(image, header.orientation)
+    image = _upright(_as_image(image), header.orientation)
     if reduction == divisor:
         return image, 1.0 / reduction, 1.0 / reduction
     image, scale_x, scale_y = _shrink(image, divisor // reduction)
@@ -169,7 +181,11 @@ def _shrink(image: Image, divisor: int) -> tuple[Image, float, float]:
         return image, 1.0, 1.0
     height, width = image.shape[:2]
     small = max(round(width / divisor), 1), max(round(height / divisor), 1)
-    return _as_image(cv2.resize(image, small, interpolation=cv2.INTER_AREA)), small[0] / width, small[1] / height
+    return (
+        _as_image(cv2.resize(image, small, interpolation=cv2.INTER_AREA)),
+        small[0] / width,
+        small[1] / height,
+    )
 
 
 def _size_by_pillow(path: Path | str, where: str) -> tuple[int, int] | None:
@@ -202,7 +218,14 @@ def _read_careful(data: bytes, header: Header | None, where: str) -> Image:
             return _from_pillow(image, where)
     except PIL.UnidentifiedImageError:
         return _from_opencv(data, where)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, PIL.Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        PIL.Image.DecompressionBombError,
+    ) as error:
         raise _damaged(error, where) from None
 
 
@@ -211,7 +234,9 @@ def _from_pillow(image: Any, where: str) -> Image:
     mode = image.mode
     if mode == "F":
         raise DataError(
-            "pixels are 32-bit floats, which have no fixed range.", path=where, hint="Save as 8-bit or 16-bit."
+            "pixels are 32-bit floats, which have no fixed range.",
+            path=where,
+            hint="Save as 8-bit or 16-bit.",
         )
     if mode.startswith("I"):  # I;16 and its byte orders; I is what 16-bit gray was in older Pillow
         deep = np.asarray(image).astype(np.int64)

@@ -1,7 +1,7 @@
-"""What the first bytes of an image file tell: format, size, orientation, and whether the plain decoder can be trusted.
+"""What the first bytes of an image tell: format, size, orientation, and whether the fast decoder will do.
 
-Written by hand because a training set is opened header by header: this costs some 20 microseconds where a full image
-library costs some 200. Anything unusual returns None and is left to the careful reader.
+Written by hand because a training set is opened header by header: this costs some 20 microseconds where a
+full image library costs some 200. Anything unusual returns None and is left to the careful reader.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def parse_header(data: bytes) -> Header | None:
 
 
 def looks_complete(head: bytes, tail: bytes) -> bool:
-    """True when a file ends as its format must. False asks for a closer look: it is not yet proof of damage."""
+    """True when a file ends as its format must; False asks for a closer look, it is not yet proof of damage."""
     if head[:3] == b"\xff\xd8\xff":
         return tail.rstrip(b"\0\r\n")[-2:] == b"\xff\xd9"
     if head[:8] == PNG_SIGNATURE:

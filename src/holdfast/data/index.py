@@ -1,8 +1,9 @@
 """All images and labels of a split as a handful of flat arrays.
 
-No Python object per image: forked workers share the memory without copying it (touching a list of strings copies its pages
-through reference counts), and a million images take some 100 MB. Files are scanned by threads because the time goes into
-opening them. Nothing is written beside the data: the folder may be read-only.
+No Python object per image: forked workers share the memory without copying it (touching a list of strings
+copies its pages through reference counts), and a million images take some 100 MB. Files are scanned by
+threads because the time goes into opening them. Nothing is written beside the data: the folder may be
+read-only.
 
 Images that cannot be used are left out and counted by reason; the run goes on with the rest.
 
@@ -100,11 +101,11 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over paths, sizes and labels: equal when and only when a run would see the same data set."""
+        """SHA-256 over paths, sizes and labels: equal only when a run would see the same data set."""
         digest = hashlib.sha256()
         arrays = (self.path_bytes, self.path_offsets, self.sizes, self.offsets, self.classes, self.boxes)
         for array in arrays:
-            digest.update(np.ascontiguousarray(array).view(np.uint8))
+            digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     @property
@@ -127,7 +128,9 @@ class Index:
         height, width = self.sizes[i]
         boxes = self.boxes[part] * np.array([width, height, width, height], dtype=np.float32)
         half = boxes[:, 2:] / 2
-        return self.classes[part].astype(np.int64), np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+        return self.classes[part].astype(np.int64), np.concatenate(
+            [boxes[:, :2] - half, boxes[:, :2] + half], axis=1
+        )
 
 
 def build_index(
@@ -142,7 +145,8 @@ def build_index(
     """Scans images and labels.
 
     Args:
-        sources: folders (searched to any depth), images, list files (.txt, one image per line) and glob patterns.
+        sources: folders (searched to any depth), images, list files (.txt, one image per line) and glob
+            patterns.
         names: class names by index.
         single_cls: take every class for class 0.
         min_items: leave out images with fewer boxes.
@@ -171,21 +175,23 @@ def build_index(
         problems.add(part.problems)
     if not any(part.paths for part in scans):
         raise DataError(
-            f"none of {len(images)} images can be used. {_worst(problems)}", path=where, hint="Mend the data set."
+            f"none of {len(images)} images can be used. {_worst(problems)}",
+            path=where,
+            hint="Mend the data set.",
         )
     if not any(part.label_files for part in scans):
         expected = os.fsdecode(label_path(next(part.paths[0] for part in scans if part.paths)))
         raise DataError(
             f"no label file found for any of {len(images)} images (looked for {expected}).",
             path=where,
-            hint="Put labels in a folder 'labels' that mirrors 'images'; images without objects may have an empty file.",
+            hint="Put labels in a folder 'labels' that mirrors 'images' (empty files for images without objects).",
         )
     kept = {0: "object"} if single_cls else dict(names)
     return _pack(scans, kept, problems)
 
 
 def find_images(sources: Sequence[Path | str]) -> list[bytes]:
-    """Lists image paths in file-system encoding: source by source, sorted within a source, without repeats."""
+    """Lists image paths in file-system encoding, source by source, sorted within each, without repeats."""
     found: dict[bytes, None] = {}
     for source in sources:
         for path in _expand(os.fspath(source)):
@@ -194,7 +200,7 @@ def find_images(sources: Sequence[Path | str]) -> list[bytes]:
 
 
 def label_path(image: bytes) -> bytes:
-    """Returns where the label of an image is expected: the last folder `images` becomes `labels`, the suffix `.txt`."""
+    """Returns the label's path: the last folder `images` becomes `labels`, the suffix `.txt`."""
     folder, name = os.path.split(image)
     parts = folder.split(os.fsencode(os.sep))
     for at in range(len(parts) - 1, -1, -1):
@@ -206,7 +212,11 @@ def label_path(image: bytes) -> bytes:
 
 def _is_image(name: bytes) -> bool:
     dot = name.rfind(b".")
-    return dot >= 0 and name[dot:].lower().decode("ascii", "replace") in IMAGE_SUFFIXES and not name.startswith(b"._")
+    return (
+        dot >= 0
+        and name[dot:].lower().decode("ascii", "replace") in IMAGE_SUFFIXES
+        and not name.startswith(b"._")
+    )
 
 
 def _suffix_list() -> str:
@@ -222,7 +232,12 @@ def _expand(source: str) -> Iterable[bytes]:
         return [os.fsencode(os.path.abspath(source))]
     if glob.has_magic(source):
         found = sorted(os.fsencode(os.path.abspath(path)) for path in glob.iglob(source, recursive=True))
-        return [image for path in found for image in (sorted(_walk(path)) if os.path.isdir(path) else [path]) if _is_image(image)]
+        return [
+            image
+            for path in found
+            for image in (sorted(_walk(path)) if os.path.isdir(path) else [path])
+            if _is_image(image)
+        ]
     raise DataError("no such image folder, list file or glob.", path=source, hint="Check the path.")
 
 
@@ -239,7 +254,7 @@ def _walk(folder: bytes) -> Iterator[bytes]:
 
 
 def _read_list(path: str) -> list[bytes]:
-    """Images of a list file; relative entries are looked for beside the list, above it, and in the working directory."""
+    """Images of a list file; relative entries are looked for beside it, above it, in the working directory."""
     with open(path, "rb") as file:
         data = file.read()
     if data[:3] == b"\xef\xbb\xbf":
@@ -252,7 +267,9 @@ def _read_list(path: str) -> list[bytes]:
             continue
         places = (folder, os.path.dirname(folder), os.getcwdb())
         candidates = [os.path.normpath(os.path.join(place, entry)) for place in places]
-        images.append(next((candidate for candidate in candidates if os.path.isfile(candidate)), candidates[0]))
+        images.append(
+            next((candidate for candidate in candidates if os.path.isfile(candidate)), candidates[0])
+        )
     if not images:
         raise DataError("the list of images is empty.", path=path, hint="Expected one image path per line.")
     return images
@@ -293,7 +310,9 @@ def _scan(
             problems.dropped_rows += fault.refused
         if labels.rows and not len(labels.boxes):
             # Objects are there but not known: as a background the image would teach the opposite.
-            problems.note("no usable row", f"{_show(file or image)}: {labels.rows} rows, none usable; image left out")
+            problems.note(
+                "no usable row", f"{_show(file or image)}: {labels.rows} rows, none usable; image left out"
+            )
             problems.dropped_images += 1
             continue
         if len(labels.boxes) < min_items:
@@ -307,15 +326,15 @@ def _scan(
 
 
 def _label_bytes(image: bytes, problems: Problems) -> tuple[bytes | None, bytes | None]:
-    """Returns the content and the path of the label file; content is None when the file is there but unreadable."""
+    """Returns content and path of the label file; content is None when the file is there but unreadable."""
     expected = label_path(image)
     for path in dict.fromkeys((expected, os.path.splitext(image)[0] + b".txt")):
+        if not os.path.lexists(path):
+            continue
         try:
             with open(path, "rb", buffering=0) as file:
                 return file.read(), path
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
+        except OSError as error:  # noqa: PERF203 - at most two rounds
             reason = "is a folder" if os.path.isdir(path) else error.strerror
             problems.note("unreadable label file", f"{_show(path)}: {reason}; image left out")
             return None, path

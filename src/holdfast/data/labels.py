@@ -1,11 +1,13 @@
 """YOLO text labels as the real world writes them: every row becomes a box or a counted reason.
 
-A row is "class cx cy w h" or "class x1 y1 x2 y2 x3 y3 ..." (polygon or the four corners of an oriented box, reduced to its
-extent), in parts of the image. Each row is judged by itself: a polygon in a file does not turn its box rows into polygons.
-Nothing that passes here can hurt a loss: classes are in range, sides are positive, corners lie in the image.
+A row is "class cx cy w h" or "class x1 y1 x2 y2 x3 y3 ..." (polygon or the four corners of an oriented box,
+reduced to its extent), in parts of the image. Each row is judged by itself: a polygon in a file does not turn
+its box rows into polygons. Nothing that passes here can hurt a loss: classes are in range, sides are
+positive, corners lie in the image.
 
-Tolerated: byte-order marks, UTF-16, NUL bytes, any line ends, tabs, commas, semicolons, decimal commas, whole-number classes
-written as 2.0, a sixth column (confidence), keypoint columns, boxes that leave the image (cut).
+Tolerated: byte-order marks, UTF-16, NUL bytes, any line ends, tabs, commas, semicolons, decimal commas,
+whole-number classes written as 2.0, a sixth column (confidence), keypoint columns, boxes that leave the image
+(cut).
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 PIXEL_LIMIT = 2.0  # beyond this a coordinate cannot be a part of the image, however far the box hangs out
+Record = tuple[int, float, float, float, float]  # class, cx, cy, w, h
+
 _CUT_TOLERANCE = 1e-3
 _DECIMAL_COMMA = re.compile(r"(?<![\d,.])-?\d+,\d+(?![\d,.])")
 
@@ -67,7 +71,7 @@ def parse_labels(
     """
     faults: list[Fault] = []
     text = _decode(data, faults)
-    seen: dict[tuple[int, float, float, float, float], None] = {}
+    seen: dict[Record, None] = {}
     rows = 0
     if text.lstrip()[:1] in ("{", "[", "<"):
         faults.append(Fault("not YOLO text", f"starts with {text.lstrip()[:20]!r}", 0, True))
@@ -77,7 +81,8 @@ def parse_labels(
             continue
         rows += 1
         record = _parse_row(row, line, classes, single_class, keypoints, faults)
-        if record is None:
+        if isinstance(record, Fault):
+            faults.append(record)
             continue
         if record in seen:
             faults.append(Fault("duplicate row", row.strip()[:60], line, False))
@@ -85,7 +90,7 @@ def parse_labels(
     return _pack(seen, faults, rows)
 
 
-def _pack(records: dict[tuple[int, float, float, float, float], None], faults: list[Fault], rows: int) -> Labels:
+def _pack(records: dict[Record, None], faults: list[Fault], rows: int) -> Labels:
     table = np.array(list(records), dtype=np.float64).reshape(-1, 5)
     return Labels(table[:, 0].astype(np.int32), table[:, 1:].astype(np.float32), faults, rows)
 
@@ -119,11 +124,11 @@ def _parse_row(
     single_class: bool,
     keypoints: tuple[int, int] | None,
     faults: list[Fault],
-) -> tuple[int, float, float, float, float] | None:
-    """Returns (class, cx, cy, w, h), or None after noting why not."""
+) -> Record | Fault:
+    """Returns (class, cx, cy, w, h), or why not."""
 
-    def refuse(reason: str, detail: str) -> None:
-        faults.append(Fault(reason, detail, line, True))
+    def refuse(reason: str, detail: str) -> Fault:
+        return Fault(reason, detail, line, True)
 
     parts = _split(row)
     try:
@@ -135,18 +140,24 @@ def _parse_row(
     count = len(numbers)
     with_points = keypoints is not None and count == 5 + keypoints[0] * keypoints[1]
     if count < 5 or (count > 6 and count % 2 == 0 and not with_points):
-        return refuse("wrong number of columns", f"{count} columns, expected 5 (class cx cy w h) or a polygon")
+        return refuse(
+            "wrong number of columns", f"{count} columns, expected 5 (class cx cy w h) or a polygon"
+        )
     label = int(numbers[0])
     if label != numbers[0]:
         return refuse("class is not a whole number", parts[0])
     if label < 0 or (label >= classes and not single_class):
-        return refuse("class out of range", f"class {label}, but data.yaml names {classes} classes (0 to {classes - 1})")
+        return refuse(
+            "class out of range", f"class {label}, but data.yaml names {classes} classes (0 to {classes - 1})"
+        )
     if count == 6:
         faults.append(Fault("sixth column ignored", row.strip()[:60], line, False))
     if count <= 6 or with_points:
         cx, cy, width, height = numbers[1:5]
         if max(map(abs, numbers[1:5])) > PIXEL_LIMIT:
-            return refuse("not normalised", f"{row.strip()[:60]} looks like pixels; expected parts of the image, 0 to 1")
+            return refuse(
+                "not normalised", f"{row.strip()[:60]} looks like pixels; expected parts of the image, 0 to 1"
+            )
         if width <= 0 or height <= 0:
             return refuse("no area", f"width {width:g}, height {height:g}")
         x0, y0, x1, y1 = cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2

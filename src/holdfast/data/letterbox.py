@@ -1,7 +1,7 @@
 """Fitting an image of any shape into a rectangle, and the way back.
 
-The sides are rounded separately, so the two axes have slightly different scales; the way back uses exactly these and
-not the nominal ratio. Padding is split in two and an odd pixel goes to the bottom and to the right.
+The sides are rounded separately, so the two axes have slightly different scales; the way back uses exactly
+these and not the nominal ratio. Padding is split in two and an odd pixel goes to the bottom and to the right.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from holdfast.data.image import FILL, Image
 
-Boxes = TypeVar("Boxes", "np.ndarray", torch.Tensor)  # type: ignore[type-arg]
+Boxes = TypeVar("Boxes", npt.NDArray[np.float32], torch.Tensor)
 
 
 class Letterbox(NamedTuple):
@@ -42,10 +43,9 @@ class Letterbox(NamedTuple):
         shift = self._like(boxes, (self.left, self.top) * 2)
         scale = self._like(boxes, (self.scale_x, self.scale_y) * 2)
         limit = self._like(boxes, (self.width, self.height) * 2)
-        original = (boxes - shift) / scale
-        if isinstance(original, torch.Tensor):
-            return torch.minimum(original.clamp_min(0), limit)
-        return np.minimum(np.maximum(original, 0), limit)
+        if isinstance(boxes, torch.Tensor):
+            return torch.minimum(((boxes - shift) / scale).clamp_min(0), limit)
+        return np.asarray(np.minimum(np.maximum((boxes - shift) / scale, 0), limit), dtype=boxes.dtype)
 
     def to_input(self, boxes: Boxes) -> Boxes:
         """Maps boxes (..., 4) xyxy from original to input pixels, without clipping."""
@@ -69,16 +69,22 @@ def fit(height: int, width: int, out_height: int, out_width: int, *, enlarge: bo
     ratio = min(out_height / height, out_width / width)
     if not enlarge:
         ratio = min(ratio, 1.0)
-    return place(height, width, max(round(height * ratio), 1), max(round(width * ratio), 1), out_height, out_width)
+    return place(
+        height, width, max(round(height * ratio), 1), max(round(width * ratio), 1), out_height, out_width
+    )
 
 
-def place(height: int, width: int, new_height: int, new_width: int, out_height: int, out_width: int) -> Letterbox:
+def place(
+    height: int, width: int, new_height: int, new_width: int, out_height: int, out_width: int
+) -> Letterbox:
     """Centres an image of (height, width), resized to (new_height, new_width), in (out_height, out_width)."""
     left, top = round((out_width - new_width) / 2 - 0.1), round((out_height - new_height) / 2 - 0.1)
     return Letterbox(new_width / width, new_height / height, left, top, height, width)
 
 
-def smallest_shape(height: int, width: int, size: int | tuple[int, int], *, stride: int = 32) -> tuple[int, int]:
+def smallest_shape(
+    height: int, width: int, size: int | tuple[int, int], *, stride: int = 32
+) -> tuple[int, int]:
     """Returns the smallest (H, W), multiples of `stride`, that holds the image fitted into `size`."""
     out_height, out_width = (size, size) if isinstance(size, int) else size
     ratio = min(out_height / height, out_width / width)
@@ -103,7 +109,7 @@ def batch_shape(ratios: list[float], size: int, *, stride: int, pad: float) -> t
 
 
 def apply(image: Image, box: Letterbox, out: Image) -> Image:
-    """Draws an image into `out` (H, W, 3) as `box` says; shrinks by area, enlarges bilinearly. Returns `out`."""
+    """Draws an image into `out` (H, W, 3) as `box` says: shrunk by area or enlarged linearly."""
     height, width = image.shape[:2]
     new_height, new_width = round(height * box.scale_y), round(width * box.scale_x)
     out[: box.top] = FILL

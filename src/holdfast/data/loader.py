@@ -1,11 +1,12 @@
 """Batches made ahead of time by threads, in an order that only (seed, epoch) decides.
 
-Threads, not processes: decoding, warping and colour run in OpenCV, which lets go of the interpreter lock; samples draw
-straight into the batch, so nothing is pickled, copied or kept in shared memory, and an error arrives as it was raised.
-Work is handed out sample by sample: memory holds the batches being made and no more, and the first batch is ready soon.
+Threads, not processes: decoding, warping and colour run in OpenCV, which lets go of the interpreter lock;
+samples draw straight into the batch, so nothing is pickled, copied or kept in shared memory, and an error
+arrives as it was raised. Work is handed out sample by sample: memory holds the batches being made and no
+more, and the first batch is ready soon.
 
-Loaders with workers switch OpenCV's own threads off (a setting of the whole process): they would fight with the workers
-and with the trainer for the same cores.
+Loaders with workers switch OpenCV's own threads off (a setting of the whole process): they would fight with
+the workers and with the trainer for the same cores.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class _Maker:
     ) -> Iterator[Batch]:
         """Yields one batch per entry of `plan`, in its order; an entry lists the positions of its samples.
 
-        At most `_AHEAD` batches are being made beyond the one handed out. Leaving the loop early takes back what has not
-        been started.
+        At most `_AHEAD` batches are being made beyond the one handed out. Leaving the loop early takes back
+        what has not been started.
         """
         pending: deque[tuple[Tensor, Sequence[int], list[Future[Sample] | Sample]]] = deque()
         waiting = iter(plan)
@@ -62,7 +63,11 @@ class _Maker:
                     buffer = new_buffer(len(positions), *shape(positions[0]), pin=self.pin)
                     rows = buffer.numpy()
                     pending.append(
-                        (buffer, positions, [self._start(make, at, rows[i], path) for i, at in enumerate(positions)])
+                        (
+                            buffer,
+                            positions,
+                            [self._start(make, at, rows[i], path) for i, at in enumerate(positions)],
+                        )
                     )
                 if not pending:
                     return
@@ -76,7 +81,9 @@ class _Maker:
                     if isinstance(part, Future):
                         part.cancel()
 
-    def _start(self, make: Make, position: int, out: Image, path: Callable[[int], str]) -> Future[Sample] | Sample:
+    def _start(
+        self, make: Make, position: int, out: Image, path: Callable[[int], str]
+    ) -> Future[Sample] | Sample:
         if not self.workers:
             return make(position, out)
         if self._threads is None:
@@ -101,7 +108,9 @@ class TrainLoader:
         pin: page-locked memory, for copies to a GPU that overlap with its work.
     """
 
-    def __init__(self, samples: TrainSamples, *, batch: int, workers: int, seed: int = 0, pin: bool = False) -> None:
+    def __init__(
+        self, samples: TrainSamples, *, batch: int, workers: int, seed: int = 0, pin: bool = False
+    ) -> None:
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, got {batch}")
         self.samples = samples

@@ -1,9 +1,9 @@
 """Four images around one point, each warped once, straight into the output.
 
-The usual way pastes four resized images on a canvas of twice the output's side, then warps and crops that canvas. The
-same picture comes from warping each tile with (random map) @ (placement), without the canvas and without resampling
-twice, and tiles that fall outside the output need not even be read. The cut of the canvas' edge, which hides the outer
-parts of large tiles, is kept: it decides which boxes survive.
+The usual way pastes four resized images on a canvas of twice the output's side, then warps and crops that
+canvas. The same picture comes from warping each tile with (random map) @ (placement), without the canvas and
+without resampling twice, and tiles that fall outside the output need not even be read. The cut of the canvas'
+edge, which hides the outer parts of large tiles, is kept: it decides which boxes survive.
 
 Coordinates are edges: see augment.py. A single letterboxed image is a picture of one tile.
 """
@@ -65,18 +65,18 @@ def _placement(ratio: float, left: float, top: float, height: int, width: int, c
 
 
 def place_boxes(boxes: Boxes, placement: Placement) -> Boxes:
-    """Maps boxes (M, 4) xyxy from original to canvas pixels and cuts them at the visible part of their image."""
+    """Maps boxes (M, 4) xyxy from original to canvas pixels, cut at the visible part of their image."""
     ratio = placement.matrix[0, 0]
     shift = np.tile(placement.matrix[:2, 2], 2)
     low, high = np.tile(placement.visible[:2], 2), np.tile(placement.visible[2:], 2)
-    return np.minimum(np.maximum(boxes * ratio + shift, low), high).astype(np.float32)
+    return np.asarray(np.minimum(np.maximum(boxes * ratio + shift, low), high), dtype=np.float32)
 
 
 def reduction(matrix: Matrix) -> int:
     """Returns the power of two by which an image may be shrunk before a warp that shrinks it anyway.
 
-    Bilinear sampling of an image at more than twice the target's resolution skips pixels; reading it smaller averages
-    them instead, and is faster.
+    Bilinear sampling of an image at more than twice the target's resolution skips pixels; reading it smaller
+    averages them instead, and is faster.
     """
     scale = math.sqrt(abs(float(np.linalg.det(matrix[:2, :2]))))
     divisor = 1

@@ -1,8 +1,8 @@
 """Random numbers without state: every draw is a function of (seed, epoch, index, draw).
 
-Philox is counter based, so a generator can be placed anywhere in its stream at no cost. Worker count, prefetch, number
-of processes and the point of a resume therefore cannot change a sample. The low counter word is left to the generator
-(2**64 numbers per draw), the other three words name the place.
+Philox is counter based, so a generator can be placed anywhere in its stream at no cost. Worker count,
+prefetch, number of processes and the point of a resume therefore cannot change a sample. The low counter word
+is left to the generator (2**64 numbers per draw), the other three words name the place.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""One training or evaluation sample as a function of its place: (seed, epoch, index) in, pixels and boxes out.
+"""A sample as a function of its place: (seed, epoch, index) in, pixels and boxes out.
 
-A sample never depends on the sample before it, on the worker that makes it, or on when it is made. Order of a training
-sample: mosaic (or the single image) and random affine and flips in one warp, mixup, colour.
+A sample never depends on the sample before it, on the worker that makes it, or on when it is made. Order of a
+training sample: mosaic (or the single image) and random affine and flips in one warp, mixup, colour.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,8 @@ from holdfast.errors import DataError
 Classes = npt.NDArray[np.int64]
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """One image ready for a batch.
 
     Attributes:
@@ -58,7 +59,8 @@ class TrainSamples:
         imgsz: side of the square output in pixels.
         seed: seed of the run.
         epochs: epochs of the run.
-        close_mosaic: mosaic and mixup are off in the last so many epochs; as many as `epochs` or more means never on.
+        close_mosaic: mosaic and mixup are off in the last so many epochs; as many as `epochs` or more means
+            never on.
         mosaic: probability of a mosaic of four.
         mixup: probability that a mosaic is blended with a second one.
         degrees: rotation within +-degrees.
@@ -140,7 +142,10 @@ class TrainSamples:
             out = np.empty((self.imgsz, self.imgsz, 3), dtype=np.uint8)
         sides = draws(self.seed, epoch, index, Draw.FLIP).random(2)
         turn = flip(
-            self.imgsz, self.imgsz, horizontal=bool(sides[0] < self.fliplr), vertical=bool(sides[1] < self.flipud)
+            self.imgsz,
+            self.imgsz,
+            horizontal=bool(sides[0] < self.fliplr),
+            vertical=bool(sides[1] < self.flipud),
         )
         chance = draws(self.seed, epoch, index, Draw.MIXUP)
         tiled = self.mosaic_on(epoch) and bool(
@@ -160,7 +165,15 @@ class TrainSamples:
         return Sample(out, classes, boxes, index)
 
     def _picture(
-        self, epoch: int, index: int, first: int, tiled: bool, tiles: Draw, affine: Draw, turn: Matrix, out: Image
+        self,
+        epoch: int,
+        index: int,
+        first: int,
+        tiled: bool,
+        tiles: Draw,
+        affine: Draw,
+        turn: Matrix,
+        out: Image,
     ) -> tuple[Classes, Boxes]:
         """Draws one mosaic or single image into `out` and returns its labels."""
         size = self.imgsz
@@ -175,11 +188,17 @@ class TrainSamples:
         else:
             images, placements = [first], [place_single(*self._size(first), size)]
         matrix, zoom = random_affine(
-            draws(self.seed, epoch, index, affine), canvas=2 * size if tiled else size, size=size, **self.affine
+            draws(self.seed, epoch, index, affine),
+            canvas=2 * size if tiled else size,
+            size=size,
+            **self.affine,
         )
         matrix = turn @ matrix
         out.fill(FILL)
-        labels = [self._tile(image, placed, matrix, zoom, out) for image, placed in zip(images, placements, strict=True)]
+        labels = [
+            self._tile(image, placed, matrix, zoom, out)
+            for image, placed in zip(images, placements, strict=True)
+        ]
         return np.concatenate([part[0] for part in labels]), np.concatenate([part[1] for part in labels])
 
     def _size(self, index: int) -> tuple[int, int]:
@@ -205,8 +224,9 @@ class TrainSamples:
 class EvalSamples:
     """Letterboxed samples in a fixed order, long side scaled to `imgsz`.
 
-    With `rect` images are sorted by aspect ratio and each batch gets the smallest shape that holds its images; `pad` widens
-    that shape by a part of a stride, as published results were measured (squares at 640 then run at 672).
+    With `rect` images are sorted by aspect ratio and each batch gets the smallest shape that holds its
+    images; `pad` widens that shape by a part of a stride, as published results were measured (squares at 640
+    then run at 672).
 
     Args:
         index: the images.
