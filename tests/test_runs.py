@@ -1,0 +1,43 @@
+"""Run folders: numbering, atomic files, CSV rows that survive a resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.errors import SettingsError
+from holdfast.runs import CsvLog, new_run_folder, write_atomic
+
+
+def test_folders_are_numbered_unless_existing_ones_may_be_used(tmp_path: Path) -> None:
+    names = [new_run_folder(tmp_path, "exp", exist_ok=False).name for _ in range(3)]
+    assert names == ["exp", "exp2", "exp3"]
+    assert new_run_folder(tmp_path, "exp", exist_ok=True).name == "exp"
+
+
+def test_a_file_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(SettingsError, match="cannot be created"):
+        new_run_folder(tmp_path / "runs", "exp", exist_ok=False)
+    with pytest.raises(SettingsError, match="is a file"):
+        new_run_folder(tmp_path, "runs", exist_ok=True)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_atomic(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomic(path, "text, not bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_resumed_log_keeps_the_rows_of_finished_epochs_only(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    log = CsvLog(path, ("epoch", "loss"))
+    for epoch in (1, 2, 3):
+        log.append({"epoch": epoch, "loss": None if epoch == 2 else 0.5})
+    CsvLog(path, ("epoch", "loss"), keep_rows=2).append({"epoch": 3, "loss": 0.25})
+    assert path.read_text().split() == ["epoch,loss", "1,0.5", "2,", "3,0.25"]
