@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from holdfast.evaluate.confusion import ConfusionMatrix
 from holdfast.evaluate.curves import ConfidenceCurves, confidence_curves, f1_score
-from holdfast.evaluate.match import true_positives
+from holdfast.evaluate.match import as_array, true_positives
 
 MAX_DETECTIONS = 100  # per image and class, COCO's rule
-CHUNK = 200_000  # detections handed to the evaluator at a time: about 150 MB of dictionaries
+CHUNK = 100_000  # detections handed to the evaluator at a time: about 100 MB of dictionaries
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class DetectionMetrics:
         images_with: (C,) int64 images that hold the class.
         curves: precision and recall against confidence.
         pr_recall, pr_precision: (R,) and (K, R) the precision envelope at IoU 0.5; its row means are ap50.
-        confusion: counts at confidence 0.25 and IoU 0.45.
     """
 
     names: dict[int, str]
@@ -71,7 +69,6 @@ class DetectionMetrics:
     curves: ConfidenceCurves
     pr_recall: NDArray[np.float64]
     pr_precision: NDArray[np.float64]
-    confusion: ConfusionMatrix
 
     @property
     def class_index(self) -> NDArray[np.int64]:
@@ -137,7 +134,6 @@ class DetectionEvaluator:
         self._truth: list[NDArray[np.float32]] = []  # (m, 4) per image
         self._truth_classes: list[NDArray[np.int64]] = []
         self._hits: list[NDArray[np.bool_]] = []
-        self._confusion = ConfusionMatrix(self.classes)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -165,17 +161,16 @@ class DetectionEvaluator:
         """
         if image_id in self._ids:
             raise ValueError(f"image {image_id} was evaluated twice; every image needs an id of its own")
-        rows = _array(detections, np.float32).reshape(-1, 6)
+        rows = as_array(detections, np.float32).reshape(-1, 6)
         rows = rows[np.isfinite(rows).all(axis=1)]  # a detector gone bad scores 0; it must not break the sort
-        boxes = _array(truth_boxes, np.float32).reshape(-1, 4)
-        classes = _array(truth_classes, np.int64).reshape(-1)
+        boxes = as_array(truth_boxes, np.float32).reshape(-1, 4)
+        classes = as_array(truth_classes, np.int64).reshape(-1)
         hits = true_positives(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64), boxes, classes)
         self._ids[image_id] = size
         self._detections.append(rows)
         self._truth.append(boxes)
         self._truth_classes.append(classes)
         self._hits.append(hits)
-        self._confusion.update(rows, classes, boxes)
 
     def compute(self) -> DetectionMetrics:
         """Returns the metrics of everything added so far; more images may follow."""
@@ -219,7 +214,6 @@ class DetectionEvaluator:
             curves=curves,
             pr_recall=np.linspace(0.0, 1.0, precision.shape[1]),
             pr_precision=precision[0, :, :, 0].T.copy(),
-            confusion=self._confusion,
         )
 
 
@@ -327,13 +321,6 @@ def _evaluate(
     evaluation.accumulate()
     table = np.asarray(evaluation.eval["precision"], dtype=np.float64)  # (T, R, K, areas, 1)
     return table[..., 0]
-
-
-def _array(values: Tensor | ArrayLike, kind: type[np.generic]) -> NDArray[Any]:
-    """Returns a numpy array of its own, so that the caller may reuse its buffer."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().float().numpy()
-    return np.array(values, dtype=kind)
 
 
 def _stack(parts: list[NDArray[Any]], empty: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:

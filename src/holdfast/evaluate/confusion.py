@@ -10,9 +10,10 @@ Dimensions: N detections, M objects of one image, C classes.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from holdfast.evaluate.match import iou_matrix
+from holdfast.evaluate.match import as_array, iou_matrix
 
 
 class ConfusionMatrix:
@@ -32,9 +33,9 @@ class ConfusionMatrix:
 
     def update(
         self,
-        detections: NDArray[np.float32],
-        truth_classes: NDArray[np.int64],
-        truth_boxes: NDArray[np.float32],
+        detections: Tensor | ArrayLike,
+        truth_classes: Tensor | ArrayLike,
+        truth_boxes: Tensor | ArrayLike,
     ) -> None:
         """Adds one image.
 
@@ -43,11 +44,13 @@ class ConfusionMatrix:
             truth_classes: (M,) class index.
             truth_boxes: (M, 4) xyxy in the same pixels.
         """
-        detections = detections[detections[:, 4] > self.conf]
-        said = detections[:, 5].astype(np.int64)
-        rows, columns = _match(detections[:, :4], truth_boxes, self.iou)
-        np.add.at(self.matrix, (said[rows], truth_classes[columns]), 1)
-        missed = np.delete(truth_classes, columns)
+        found = as_array(detections, np.float32).reshape(-1, 6)
+        found = found[found[:, 4] > self.conf]
+        said = found[:, 5].astype(np.int64)
+        there = as_array(truth_classes, np.int64).reshape(-1)
+        rows, columns = _match(found[:, :4], as_array(truth_boxes, np.float32).reshape(-1, 4), self.iou)
+        np.add.at(self.matrix, (said[rows], there[columns]), 1)
+        missed = np.delete(there, columns)
         np.add.at(self.matrix, (np.full_like(missed, self.classes), missed), 1)
         alarms = np.delete(said, rows)
         np.add.at(self.matrix, (alarms, np.full_like(alarms, self.classes)), 1)

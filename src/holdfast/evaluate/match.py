@@ -10,14 +10,25 @@ Dimensions: N detections, M objects of one image.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from holdfast.geometry.iou import pairwise_iou
 
 # An IoU that equals the threshold counts as a match, whatever the last bit of the division says.
 SLACK = 1e-9
+
+
+def as_array(values: Tensor | ArrayLike, kind: type[np.generic]) -> NDArray[Any]:
+    """Returns a tensor or array as a numpy array of its own, so that the caller may reuse its buffer."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()
+    return np.array(values, dtype=kind)
 
 
 def iou_matrix(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -18,10 +18,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-from holdfast.geometry.nms import nms
 from torch import Tensor
 
 from holdfast.geometry.anchors import anchor_points
+from holdfast.geometry.nms import nms
 from holdfast.models.outputs import Branch
 
 MAX_CANDIDATES = 30_000
@@ -102,7 +102,7 @@ def detections(
     Returns:
         B tensors (n, 6): xyxy, score, class, by falling score; not clipped.
     """
-    # A little below the exact logit: the strict test is repeated on the probability, so rounding cannot differ.
+    # A little below the exact logit: the strict test is repeated on the probability, immune to rounding.
     least = -math.inf if conf <= 0.0 else math.inf if conf >= 1.0 else math.log(conf / (1.0 - conf)) - 1e-3
     shapes = [(int(level.shape[2]), int(level.shape[3])) for level in branch.boxes]
     points, scale = anchor_points(shapes, strides, device=branch.boxes[0].device)
@@ -131,7 +131,7 @@ def _to_boxes(sides: Tensor, points: Tensor, scale: Tensor, reg_max: int) -> Ten
     """Distances (..., 4R) at points (..., 2) in grid units -> (..., 4) xyxy in pixels."""
     if reg_max > 1:
         bins = torch.arange(reg_max, dtype=sides.dtype, device=sides.device)
-        sides = sides.reshape(*sides.shape[:-1], 4, reg_max).softmax(dim=-1) @ bins  # (..., 4) expected distance
+        sides = sides.reshape(*sides.shape[:-1], 4, reg_max).softmax(dim=-1) @ bins  # (..., 4) expectation
     low = points - sides[..., :2]
     high = points + sides[..., 2:]
     return torch.cat([low, high], dim=-1) * scale.unsqueeze(-1)
