@@ -48,7 +48,7 @@ def parse_header(data: bytes) -> Header | None:
 
 
 def looks_complete(head: bytes, tail: bytes) -> bool:
-    """True when a file ends as its format must; False asks for a closer look, it is not yet proof of damage."""
+    """True when a file ends as its format must; False is not yet proof of damage."""
     if head[:3] == b"\xff\xd8\xff":
         return tail.rstrip(b"\0\r\n")[-2:] == b"\xff\xd9"
     if head[:8] == PNG_SIGNATURE:

@@ -184,7 +184,7 @@ def build_index(
         raise DataError(
             f"no label file found for any of {len(images)} images (looked for {expected}).",
             path=where,
-            hint="Put labels in a folder 'labels' that mirrors 'images' (empty files for images without objects).",
+            hint="Put labels in a folder 'labels' that mirrors 'images' (empty file: no objects).",
         )
     kept = {0: "object"} if single_cls else dict(names)
     return _pack(scans, kept, problems)
@@ -254,7 +254,7 @@ def _walk(folder: bytes) -> Iterator[bytes]:
 
 
 def _read_list(path: str) -> list[bytes]:
-    """Images of a list file; relative entries are looked for beside it, above it, in the working directory."""
+    """Images of a list file; relative entries start beside it, above it or in the working directory."""
     with open(path, "rb") as file:
         data = file.read()
     if data[:3] == b"\xef\xbb\xbf":
@@ -334,7 +334,7 @@ def _label_bytes(image: bytes, problems: Problems) -> tuple[bytes | None, bytes 
         try:
             with open(path, "rb", buffering=0) as file:
                 return file.read(), path
-        except OSError as error:  # noqa: PERF203 - at most two rounds
+        except OSError as error:
             reason = "is a folder" if os.path.isdir(path) else error.strerror
             problems.note("unreadable label file", f"{_show(path)}: {reason}; image left out")
             return None, path
