@@ -30,7 +30,9 @@ def anchor_points(
     for (height, width), stride in zip(shapes, strides, strict=True):
         y = torch.arange(height, device=device, dtype=torch.float32) + 0.5
         x = torch.arange(width, device=device, dtype=torch.float32) + 0.5
-        points.append(torch.stack((x.expand(height, width), y.unsqueeze(1).expand(height, width)), -1).view(-1, 2))
+        points.append(
+            torch.stack((x.expand(height, width), y.unsqueeze(1).expand(height, width)), -1).view(-1, 2)
+        )
         steps.append(torch.full((height * width,), float(stride), device=device))
     return torch.cat(points), torch.cat(steps)
 
@@ -59,12 +61,14 @@ def cells_inside(
     size = torch.tensor([(w, h) for h, w in shapes], device=boxes.device).T.unsqueeze(1)  # (2, 1, L)
     low = boxes[:, :2].T.unsqueeze(-1)  # (2, G, 1)
     high = boxes[:, 2:].T.unsqueeze(-1)
-    # The division can be off by one cell for an edge next to a centre, so the neighbours are tried in exactly the
-    # arithmetic of the definition: centre - edge > margin.
+    # The division can be off by one cell for an edge next to a centre, so the neighbours are tried in exactly
+    # the arithmetic of the definition: centre - edge > margin.
     first = torch.floor(low / step - 0.5)
-    first = first + ((first + 0.5) * step - low <= margin) + ((first + 1.5) * step - low <= margin)
+    for _ in range(2):
+        first = first + ((first + 0.5) * step - low <= margin).to(first.dtype)
     last = torch.ceil(high / step - 0.5)
-    last = last - (high - (last + 0.5) * step <= margin).to(last.dtype) - (high - (last - 0.5) * step <= margin)
+    for _ in range(2):
+        last = last - (high - (last + 0.5) * step <= margin).to(last.dtype)
     first = torch.minimum(first.clamp(min=0), size).long()
     last = torch.minimum(last.clamp(min=-1), size - 1).long()
     count = (last - first + 1).clamp_(min=0)

@@ -75,16 +75,17 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 def giou(a: Tensor, b: Tensor) -> Tensor:
     """Generalised IoU (...) of xyxy boxes a and b (..., 4), in (-1, 1]: IoU less the empty share of the hull."""
     inter, union = _inter_union(a, b)
-    hull = _hull(a[..., 0], a[..., 2], b[..., 0], b[..., 2]) * _hull(a[..., 1], a[..., 3], b[..., 1], b[..., 3]) + _EPS
+    hull = (
+        _hull(a[..., 0], a[..., 2], b[..., 0], b[..., 2]) * _hull(a[..., 1], a[..., 3], b[..., 1], b[..., 3])
+        + _EPS
+    )
     return inter / union - (hull - union) / hull
 
 
 def diou(a: Tensor, b: Tensor) -> Tensor:
     """Distance IoU (...) of xyxy boxes a and b (..., 4), in (-1, 1]: IoU less the squared centre distance."""
     inter, union = _inter_union(a, b)
-    zero = a.new_zeros(())
-    parts_a, parts_b = (BoxParts(*t.unbind(-1), zero, zero) for t in (a, b))
-    return inter / union - _centre_penalty(parts_a, parts_b)
+    return inter / union - _centre_penalty(box_parts(a), box_parts(b))
 
 
 def ciou(a: Tensor, b: Tensor) -> Tensor:

@@ -130,7 +130,11 @@ def _first_come(overlap: _Bools) -> _Bools:
 def _overlap(a: _Floats, b: _Floats, threshold: float, buffers: list[_Floats] | None = None) -> _Bools:
     """IoU of a (5, K) with b (5, N) above the threshold: (K, N)."""
     shape = (a.shape[1], b.shape[1])
-    w, h, t = (x[: shape[0], : shape[1]] for x in buffers) if buffers else (np.empty(shape, np.float32) for _ in range(3))
+    w, h, t = (
+        (x[: shape[0], : shape[1]] for x in buffers)
+        if buffers
+        else (np.empty(shape, np.float32) for _ in range(3))
+    )
     ax1, ay1, ax2, ay2, area = a[:, :, None]
     np.minimum(ax2, b[2], out=w)
     np.maximum(ax1, b[0], out=t)
@@ -190,7 +194,9 @@ def _by_pairs(columns: _Floats, threshold: float, groups: _Ints | None, *, most:
         stop = max(start + 1, int(np.searchsorted(ends, done + _CHUNK, side="right")))
         share = count[start:stop]
         first = np.repeat(index[start:stop], share)
-        second = np.arange(len(first)) + np.repeat(index[start:stop] + 1 - (ends[start:stop] - share - done), share)
+        second = np.arange(len(first)) + np.repeat(
+            index[start:stop] + 1 - (ends[start:stop] - share - done), share
+        )
         near = np.flatnonzero(np.abs(cy[second] - cy[first]) < ry[first])
         one, two = order[first[near]], order[second[near]]
         one, two = np.minimum(one, two), np.maximum(one, two)
