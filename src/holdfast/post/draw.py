@@ -28,7 +28,7 @@ PALETTE: tuple[Color, ...] = (
     (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233),
     (240, 228, 66), (102, 37, 131), (136, 34, 85), (17, 119, 51), (221, 204, 119), (51, 34, 136),
     (170, 68, 153), (68, 170, 153), (153, 153, 51), (204, 102, 119), (90, 90, 90), (136, 204, 238),
-    (118, 42, 6), (178, 223, 138),
+    (166, 86, 40), (178, 223, 138),
 )  # fmt: skip
 
 # Asked for by file name when a label has letters that DejaVu lacks (Chinese, Japanese, Korean).
@@ -80,7 +80,9 @@ def load_font(size: int, text: str = "") -> Font:
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
         if path.is_file():
-            return ImageFont.truetype(str(path), size)
+            # The simple layout is three times as fast and all that Latin letters need.
+            engine = ImageFont.Layout.BASIC if text.isascii() else None
+            return ImageFont.truetype(str(path), size, layout_engine=engine)
     return ImageFont.load_default(size)
 
 
@@ -124,9 +126,12 @@ def draw_boxes(
     taken: list[tuple[int, int, int, int]] = []
     # Places are given to the topmost (last) first, so that the best detection keeps the best place.
     placed = []
+    masks: dict[str, NDArray[np.uint8]] = {}
     for corner, label, color in reversed(list(zip(corners, labels, colors, strict=True))):
         if label:
-            mask = _text_mask(label, font, size)
+            if label not in masks:
+                masks[label] = _text_mask(label, font, size)
+            mask = masks[label]
             spot = _place(corner, mask.shape[1], mask.shape[0], height, width, thickness, taken)
             taken.append(spot)
             placed.append((spot, mask, color))
@@ -166,31 +171,34 @@ def mosaic_grid(
         return np.full((64, 64, 3), 255, dtype=np.uint8)
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    gap = 6
     tall = max(image.shape[0] for image in images[:count])
     wide = max(image.shape[1] for image in images[:count])
-    scale = min(2.0, (side - gap) / columns / wide - gap / wide, (side - gap) / rows / tall - gap / tall)
+    gap, caption = 6, 0 if titles is None else 20
+    scale = min(2.0, ((side - gap) / columns - gap) / wide, ((side - gap) / rows - gap - caption) / tall)
     cell_h, cell_w = max(1, round(tall * scale)), max(1, round(wide * scale))
-    canvas = np.full((rows * (cell_h + gap) + gap, columns * (cell_w + gap) + gap, 3), 255, dtype=np.uint8)
-    size = min(20, max(10, round(0.045 * math.sqrt(cell_h * cell_w))))
+    step_h, step_w = cell_h + gap + caption, cell_w + gap
+    canvas = np.full((rows * step_h + gap, columns * step_w + gap, 3), 255, dtype=np.uint8)
+    size = min(18, max(10, round(0.03 * math.sqrt(cell_h * cell_w))))
     for i in range(count):
         image = images[i]
         h, w = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
-        shrunk = np.asarray(
-            cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        ).astype(np.uint8)
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        shrunk = np.asarray(cv2.resize(image, (w, h), interpolation=method), dtype=np.uint8)
         corners = np.asarray(boxes[i], dtype=np.float64).reshape(-1, 4) * scale
         labels = [names.get(int(c), str(int(c))) for c in classes[i]]
         if scores is not None:
             labels = [f"{label} {score:.2f}" for label, score in zip(labels, scores[i], strict=True)]
-        drawn = draw_boxes(shrunk, corners, labels, [int(c) for c in classes[i]], font_size=size)
-        if titles is not None and titles[i]:
-            font = load_font(size, titles[i])
-            mask = _text_mask(_fit(titles[i], font, w - size), font, size)
-            _blend(drawn, 0, max(0, h - mask.shape[0]), mask, (32, 32, 32), (255, 255, 255), False)
+        drawn = draw_boxes(
+            shrunk, corners, labels, [int(c) for c in classes[i]], font_size=size, line_width=2
+        )
         row, column = divmod(i, columns)
-        top = gap + row * (cell_h + gap) + (cell_h - h) // 2
-        left = gap + column * (cell_w + gap) + (cell_w - w) // 2
+        cell_top, cell_left = gap + row * step_h, gap + column * step_w
+        if titles is not None and titles[i]:
+            font = load_font(13, titles[i])
+            mask = _text_mask(_fit(titles[i], font, cell_w - 8), font, 13)[:caption, :cell_w]
+            _blend(canvas, cell_left, cell_top, mask, (255, 255, 255), (40, 40, 40), False)
+        top = cell_top + caption + (cell_h - h) // 2
+        left = cell_left + (cell_w - w) // 2
         canvas[top : top + h, left : left + w] = drawn
     return canvas
 
@@ -236,32 +244,23 @@ def _place(
     """Finds a place for a label of w x h: above the box, inside its top, below it; inside the image, off the
     others."""
     half = thickness // 2 + thickness % 2
-    x1, y1, x2, y2 = (
-        _pixel(box[0], width),
-        _pixel(box[1], height),
-        _pixel(box[2], width),
-        _pixel(box[3], height),
-    )
-    left, right = x1 - half, x2 + half - w
-    tops = (y1 - half - h + 1, y1 + half, y2 + half, y2 - half - h)
-    spots = []
-    for top in tops:
-        inside = top >= 0 and top + h <= height
-        for x in (left, right):
-            spot_x = min(max(x, 0), max(0, width - w))
-            spot_y = min(max(top, 0), max(0, height - h))
-            spots.append((not inside, (spot_x, spot_y, spot_x + w, spot_y + h)))
-    if not taken or len(taken) > 200:  # a picture that full is unreadable anyway; keep it quick
-        return min(spots, key=lambda spot: spot[0])[1]
-    others = np.array(taken)  # (n, 4)
-
-    def covered(spot: tuple[int, int, int, int]) -> float:
-        wide = np.minimum(others[:, 2], spot[2]) - np.maximum(others[:, 0], spot[0])
-        tall = np.minimum(others[:, 3], spot[3]) - np.maximum(others[:, 1], spot[1])
-        return float((wide.clip(0) * tall.clip(0)).sum())
-
-    # min keeps the first of equals: the order of preference decides among free places.
-    return min(spots, key=lambda spot: (covered(spot[1]), spot[0]))[1]
+    x1, y1, x2, y2 = (_pixel(v, limit) for v, limit in zip(box, (width, height, width, height), strict=True))
+    tops = np.array([y1 - half - h + 1, y1 + half, y2 + half, y2 - half - h])
+    lefts = np.array([x1 - half, x2 + half - w])
+    top, left = (grid.ravel() for grid in np.meshgrid(tops, lefts, indexing="ij"))  # 8 spots, best first
+    outside = (top < 0) | (top + h > height)
+    top = np.minimum(np.maximum(top, 0), max(0, height - h))
+    left = np.minimum(np.maximum(left, 0), max(0, width - w))
+    covered = np.zeros(len(top))
+    if taken:
+        others = np.array(taken)  # (n, 4)
+        wide = np.minimum(others[:, 2], left[:, None] + w) - np.maximum(others[:, 0], left[:, None])
+        tall = np.minimum(others[:, 3], top[:, None] + h) - np.maximum(others[:, 1], top[:, None])
+        covered = (np.maximum(wide, 0) * np.maximum(tall, 0)).sum(axis=1)  # (8,)
+    # Least covered first, then inside; the sort is stable, so the order of preference decides among equals.
+    best = int(np.lexsort((outside, covered))[0])
+    x, y = int(left[best]), int(top[best])
+    return x, y, x + w, y + h
 
 
 def _blend(
