@@ -94,7 +94,8 @@ def test_ctrl_c_ends_without_traceback(
 def test_closed_pipe_is_no_error() -> None:
     code = "import sys; from holdfast.cli.main import main; sys.exit(main(['train', '--help']))"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert child.stdout is not None and child.stderr is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
     child.stdout.close()
     err = child.stderr.read()
     child.stderr.close()
