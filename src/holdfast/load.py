@@ -1,0 +1,172 @@
+"""From a name or a weight file to a model: every form of source, one function.
+
+Sources: a model name (random weights), an official `.pt` (read without unpickling), our checkpoint `.pt`
+(read with `weights_only=True`, averaged weights preferred), our `.safetensors`. What a file holds is told
+from its content.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holdfast.errors import SettingsError, WeightsError
+from holdfast.models.registry import build, from_header, resolve
+from holdfast.models.yolov9 import YOLOv9
+from holdfast.weights.identify import identify
+from holdfast.weights.official import read_official
+from holdfast.weights.store import read_safetensors
+from holdfast.weights.transfer import Transfer, load_official_state_dict, load_own_state_dict
+
+CHECKPOINT_FORMAT = "holdfast-checkpoint"
+CHECKPOINT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and where its weights come from.
+
+    Attributes:
+        model: the model, in training form unless the file holds a deployed one.
+        transfer: what was loaded; None for random weights.
+        origin: one phrase for people: "random weights" or the file and its kind.
+    """
+
+    model: YOLOv9
+    transfer: Transfer | None
+    origin: str
+
+
+def load_model(
+    source: str | Path, *, classes: int | None = None, names: Mapping[int, str] | None = None
+) -> LoadedModel:
+    """Builds the model that `source` names or holds.
+
+    Args:
+        source: a model name, or a `.pt` or `.safetensors` file.
+        classes: class count to build for; by default that of the file, of `names`, or 80. With another count
+            than
+            the file's, what fits is transferred.
+        names: class names; by default those of the file when the count agrees.
+
+    Raises:
+        SettingsError: `source` is neither a file nor a model name.
+        WeightsError: the file is missing, damaged, unsafe or holds another kind of model.
+    """
+    path = Path(source)
+    if classes is None and names is not None:
+        classes = len(names)
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        if suffix in (".pt", ".pth", ".safetensors", ".ckpt"):
+            raise WeightsError(f"There is no weight file '{source}'.", hint=_name_hint(path))
+        return LoadedModel(build(str(source), classes or 80, names=names), None, "random weights")
+    if suffix == ".safetensors":
+        tensors, header = read_safetensors(path)
+        if not header:
+            return _from_official(path, tensors, None, classes, names, "official tensors")
+        return _from_own(path, tensors, header, classes, names, "safetensors")
+    if suffix in (".yaml", ".yml"):
+        return LoadedModel(build(path.name, classes or 80, names=names), None, "random weights")
+    checkpoint = read_checkpoint(path)
+    if checkpoint is not None:
+        averaged = checkpoint.get("ema") is not None
+        tensors = checkpoint["ema"] if averaged else checkpoint["weights"]
+        kind = "checkpoint, averaged weights" if averaged else "checkpoint"
+        return _from_own(path, tensors, checkpoint["model"], classes, names, kind)
+    official = read_official(path)
+    kind = "official checkpoint, averaged weights" if official.source == "ema" else "official checkpoint"
+    return _from_official(path, official.state_dict, official.names, classes, names, kind)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Our own checkpoint as plain data and tensors; None when the file is of another kind.
+
+    Raises:
+        WeightsError: it is ours, but incomplete or of a newer version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):
+        return None  # not ours; the restricted reader says what it is
+    except OSError as fault:
+        raise WeightsError(f"{path}: cannot be read ({fault}).") from fault
+    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
+        return None
+    if content.get("version") != CHECKPOINT_VERSION:
+        raise WeightsError(
+            f"{path}: checkpoint version {content.get('version')!r}; this program reads version 1."
+        )
+    if not isinstance(content.get("model"), dict) or not isinstance(content.get("weights"), dict):
+        raise WeightsError(f"{path}: a checkpoint without 'model' or 'weights'; the file is incomplete.")
+    return content
+
+
+def _from_own(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, Any],
+    classes: int | None,
+    names: Mapping[int, str] | None,
+    kind: str,
+) -> LoadedModel:
+    stored = int(header.get("classes", 80))
+    wanted = classes or stored
+    if names is None and wanted == stored:
+        names = header.get("names")
+    model = from_header({**header, "classes": wanted, "names": names})
+    transfer = load_own_state_dict(model, tensors, strict=wanted == stored)
+    return LoadedModel(model, transfer, f"{path} ({kind}, {transfer})")
+
+
+def _from_official(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    stored_names: Mapping[int, str] | None,
+    classes: int | None,
+    names: Mapping[int, str] | None,
+    kind: str,
+) -> LoadedModel:
+    layout = identify(tensors)
+    wanted = classes or layout.classes
+    if names is None and wanted == layout.classes and stored_names and len(stored_names) == wanted:
+        names = stored_names
+    model = build(
+        layout.name, wanted, names=names, class_width=_class_width(layout.name, layout.class_width, wanted)
+    )
+    if layout.folded:
+        model = model.deploy()
+    transfer = load_official_state_dict(model, tensors)
+    return LoadedModel(model, transfer, f"{path} ({kind}, {transfer})")
+
+
+def _class_width(name: str, width: int, classes: int) -> int | None:
+    """The file's class branch width where it differs from the rule.
+
+    It is kept for another class count too, so that all but the last class layers of a t transfer.
+    """
+    with torch.device("meta"):
+        usual = build(name, classes).head.class_width
+    return None if width == usual else width
+
+
+def _name_hint(path: Path) -> str:
+    try:
+        return f"For random weights give the model name '{resolve(path.stem)}'."
+    except SettingsError:
+        return "Check the path."

@@ -1,0 +1,185 @@
+"""Moves weights between published numbering and our models, and says what did not fit.
+
+A yolov9-* file can fill a gelan-* model (its main branch), and a gelan-* file the main branch of a yolov9-*
+model. Another class count leaves the class branch's last layers (in t also the hidden ones) as they are. A
+deployed model is numbered like gelan-* with folded convolutions, whatever it was trained as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.errors import WeightsError
+from holdfast.weights.identify import identify
+from holdfast.weights.keymap import keymap
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a transfer did, counted over the model's tensors.
+
+    Attributes:
+        loaded: tensors filled.
+        total: tensors of the model, with the constants of its heads.
+        skipped: the model's tensors that kept their values.
+        reasons: why, for each of `skipped`.
+        unused: the file's tensors that have no place in the model.
+    """
+
+    loaded: int
+    total: int
+    skipped: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        text = f"{self.loaded} of {self.total} tensors"
+        if self.skipped:
+            shown = ", ".join(f"{name} ({self.reasons[name]})" for name in self.skipped[:2])
+            more = len(self.skipped) - 2
+            text += f"; kept as they were: {shown}" + (f" and {more} more" if more > 0 else "")
+        return text
+
+
+def load_official_state_dict(
+    model: nn.Module, state_dict: Mapping[str, Tensor], *, strict: bool = False
+) -> Transfer:
+    """Copies official tensors into `model`, in place.
+
+    Args:
+        model: a YOLOv9 or GELAN model, unfolded for unfolded tensors, deployed for folded ones.
+        state_dict: official names (`model.0.conv.weight`) to tensors of any floating type.
+        strict: whether a single tensor of the model that stays unfilled is an error.
+
+    Returns:
+        How many of how many tensors were loaded, and the official names of the others.
+
+    Raises:
+        WeightsError: unknown layout, a model of another size, folded against unfolded, or (strict) any
+            misfit. The
+            model is unchanged then.
+    """
+    source, target = identify(state_dict), _layout(model)
+    if source.name.split("-")[1] != target.split("-")[1]:
+        raise WeightsError(
+            f"The weights are of {source.name}, but the model is {model.name}: "
+            f"{_misfits(target, model, state_dict)}.",
+            hint=f"Build '{source.name}' for these weights.",
+        )
+    if source.folded != bool(model.deployed):
+        raise WeightsError(
+            f"The {source.name} weights are {_form(source.folded)}, "
+            f"but the model is {_form(not source.folded)}.",
+            hint="Folded weights need model.deploy() first; unfolded ones must be loaded before it.",
+        )
+    theirs, ours = keymap(source.name), keymap(target)
+    tensors: dict[str, Tensor] = {}
+    unused: list[str] = []
+    own = _named_tensors(model)
+    for key, value in state_dict.items():
+        try:
+            name = theirs.to_ours(key)
+        except KeyError:
+            name = ""
+        if name in own:
+            tensors[name] = value
+        else:
+            unused.append(key)
+    return _fill(own, tensors, rename=ours.to_official, unused=unused, strict=strict)
+
+
+def official_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """All tensors of `model` under official names, in official order, with the constants of the heads.
+
+    The values share memory with the model. A deployed model gives the folded gelan-* layout.
+    """
+    names = keymap(_layout(model))
+    renamed = {names.to_official(key): value for key, value in _named_tensors(model).items()}
+
+    def order(key: str) -> tuple[int, str]:
+        _, layer, part, *_ = key.split(".")
+        return int(layer), part if int(layer) == head else ""
+
+    head = max(int(key.split(".")[1]) for key in renamed)
+    return {key: renamed[key] for key in sorted(renamed, key=order)}
+
+
+def load_own_state_dict(
+    model: nn.Module, state_dict: Mapping[str, Tensor], *, strict: bool = True
+) -> Transfer:
+    """Copies tensors under our own names into `model`, in place; where they do not fit, as `strict` says.
+
+    Raises:
+        WeightsError: nothing fits, or (strict) any misfit. The model is unchanged then.
+    """
+    own = dict(model.state_dict())
+    tensors = {key: value for key, value in state_dict.items() if key in own}
+    unused = [key for key in state_dict if key not in own]
+    return _fill(own, tensors, rename=str, unused=unused, strict=strict)
+
+
+def _fill(
+    own: dict[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    *,
+    rename: Callable[[str], str],
+    unused: list[str],
+    strict: bool,
+) -> Transfer:
+    """Copies what fits of `tensors` into `own`, both under our names."""
+    reasons: dict[str, str] = {}
+    fitting: list[tuple[Tensor, Tensor]] = []
+    for key, target in own.items():
+        value = tensors.get(key)
+        if value is None:
+            reasons[rename(key)] = "not in the file"
+        elif value.shape != target.shape:
+            reasons[rename(key)] = f"{_shape(value)} in the file, {_shape(target)} in the model"
+        elif key.endswith(".bins") and not torch.equal(value.float(), target):
+            reasons[rename(key)] = "not 0, 1, 2, ... in the file"
+        else:
+            fitting.append((target, value))
+    transfer = Transfer(len(fitting), len(own), list(reasons), reasons, unused)
+    # Counters are scalars and fit anywhere, so only weights tell whether a file belongs to a model at all.
+    if not any(target.ndim > 1 for target, _ in fitting) or (strict and reasons):
+        raise WeightsError(f"The weights do not fit the model: {transfer}.")
+    with torch.no_grad():
+        for target, value in fitting:
+            target.copy_(value)
+    return transfer
+
+
+def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The model's tensors and, under the names of the key map, the constants of its heads."""
+    bins = torch.arange(cast(int, model.reg_max), dtype=torch.float32).view(1, -1, 1, 1)
+    return dict(model.state_dict()) | dict.fromkeys(keymap(_layout(model)).constants, bins)
+
+
+def _layout(model: nn.Module) -> str:
+    """The published layout that `model` has now: without auxiliary branch it is a gelan."""
+    name = cast(str, model.name)
+    return name if model.auxiliary is not None else name.replace("yolov9", "gelan")
+
+
+def _misfits(layout: str, model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
+    names = keymap(layout)
+    misfits = []
+    for key, target in model.state_dict().items():
+        value = state_dict.get(names.to_official(key))
+        if target.ndim == 4 and (value is None or value.shape != target.shape):
+            have = "nothing" if value is None else _shape(value)
+            misfits.append(f"{names.to_official(key)} needs {_shape(target)} and finds {have}")
+    return "; ".join(misfits[:2]) + (f" and {len(misfits) - 2} more" if len(misfits) > 2 else "")
+
+
+def _shape(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "scalar"
+
+
+def _form(folded: bool) -> str:
+    return "folded" if folded else "unfolded"
