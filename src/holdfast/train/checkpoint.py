@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from holdfast.errors import WeightsError
+from holdfast.load import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+from holdfast.load import read_checkpoint as read_own
 from holdfast.runs import write_atomic
 from holdfast.train.ema import Ema
 
-FORMAT = "holdfast-checkpoint"
-VERSION = 1
 
 
 @dataclass
@@ -42,18 +42,6 @@ class Progress:
     best_fitness: float = -1.0
     best_epoch: int = -1
     seconds: float = 0.0
-
-
-def model_header(model: nn.Module) -> dict[str, Any]:
-    """Returns the plain data that rebuilds the model: name, classes, names, task, deployed or training form."""
-    return {
-        "name": model.name,
-        "classes": model.classes,
-        "names": dict(model.names),  # type: ignore[arg-type]
-        "task": model.task,
-        "deployed": model.deployed,
-        "class_width": model.class_width,
-    }
 
 
 def _cpu_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,9 +66,9 @@ def save_checkpoint(
         facts: decisions and data fingerprint, plain data.
     """
     content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": model_header(model),
+        "format": CHECKPOINT_FORMAT,
+        "version": CHECKPOINT_VERSION,
+        "model": model.header,
         "weights": _cpu_state(model.state_dict()),
         "ema": None if ema is None else _cpu_state(ema.state_dict()),
         "ema_updates": 0 if ema is None else ema.updates,
@@ -96,9 +84,9 @@ def save_checkpoint(
 def save_weights(path: Path, *, model: nn.Module, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Writes only a model's weights (best.pt): half the size of last.pt or less, not for resuming."""
     content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": model_header(model),
+        "format": CHECKPOINT_FORMAT,
+        "version": CHECKPOINT_VERSION,
+        "model": model.header,
         "weights": _cpu_state(model.state_dict()),
         "ema": None,
         "progress": None,
@@ -126,16 +114,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such checkpoint.", hint="Give the path of a run's weights/last.pt.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for a damaged file
+    content = read_own(path)
+    if content is None:
         previous = path.with_suffix(".previous.pt")
         if previous.is_file():
             return read_checkpoint(previous)
-        raise WeightsError(f"{path}: not a readable checkpoint ({type(error).__name__}).") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise WeightsError(
-            f"{path}: not a Holdfast checkpoint, so it cannot be resumed.", hint="Start from it with --weights instead."
+            f"{path}: damaged, or not a Holdfast checkpoint, so it cannot be resumed.",
+            hint="Start from it with --weights instead.",
         )
     if content["progress"] is None:
         raise WeightsError(

@@ -22,6 +22,7 @@ from holdfast.devices import Device, Precision, choose_device, choose_precision
 from holdfast.errors import DataError, SettingsError, WeightsError
 from holdfast.load import LoadedModel, load_model
 from holdfast.losses.detect import DetectionLoss
+from holdfast.models.registry import resolve
 from holdfast.runs import CsvLog, new_run_folder, write_json
 from holdfast.settings import TrainSettings
 from holdfast.train.checkpoint import Progress, read_checkpoint, restore
@@ -32,7 +33,8 @@ from holdfast.train.monitor import Monitor, duration
 from holdfast.train.optim import OptimChoice, build_optimizer, choose_optimizer, scaled_weight_decay, steps_per_epoch
 from holdfast.train.schedule import Schedule, Shape
 from holdfast.train.step import Stepper
-from holdfast.weights import layer_number
+from holdfast.weights import load_official_state_dict, official_state_dict
+from holdfast.weights.keymap import keymap
 
 RESUME_KEYS = frozenset(
     {"device", "workers", "epochs", "patience", "val_interval", "save_period", "nosave", "noval", "verbose", "plots"}
@@ -110,7 +112,7 @@ def fit(
     val_index = _index(dataset, "val", settings)
 
     torch.manual_seed(settings.seed)
-    loaded = load_model(settings.model, classes=len(names), names=names, weights=settings.weights or None)
+    loaded = _starting_model(settings, names)
     model = _placed(loaded, settings, device)
     batch = min(settings.batch, len(train_index))
     steps = steps_per_epoch(len(train_index), batch)
@@ -237,7 +239,7 @@ def fit(
             outputs=Outputs(
                 weights=folder / "weights",
                 csv=CsvLog(folder / "results.csv", COLUMNS, keep_rows=progress.epoch),
-                settings=settings.plain(),
+                settings=settings.as_dict(),
                 facts=facts,
                 on_batch=draw_train if settings.plots else None,
             ),
@@ -274,6 +276,23 @@ def _index(dataset: DatasetFile, split: str, settings: TrainSettings) -> Index:
     )
 
 
+def _starting_model(settings: TrainSettings, names: Mapping[int, str]) -> LoadedModel:
+    """Returns the model to train: `model` alone, or `model` filled with what fits of `weights`."""
+    if not settings.weights:
+        return load_model(settings.model, names=names)
+    source = load_model(settings.weights, names=names)
+    if "model" not in settings.given() or _known_name(settings.model) == source.model.name:
+        return source
+    target = load_model(settings.model, names=names)
+    transfer = load_official_state_dict(target.model, official_state_dict(source.model))
+    return LoadedModel(target.model, transfer, f"{source.origin} into {target.model.name}, {transfer}")
+
+
+def _known_name(model: str) -> str:
+    """Returns the registry's name for a model given by any spelling, or the text itself for a file."""
+    return model if Path(model).is_file() else resolve(model)
+
+
 def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> nn.Module:
     if loaded.model.deployed:
         raise WeightsError(
@@ -283,7 +302,8 @@ def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> nn.
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     model: nn.Module = loaded.model.to(device.device, memory_format=layout)  # type: ignore[call-overload]
     if settings.freeze:
-        freeze(model, settings.freeze, layer_of=lambda name: layer_number(model, name))
+        names = keymap(loaded.model.name)
+        freeze(model, settings.freeze, layer_of=lambda key: int(names.to_official(key).split(".")[1]))
     return model
 
 
@@ -312,16 +332,14 @@ def _facts(
 ) -> dict[str, Any]:
     """Returns what was decided and on what the run stands, as plain data for the manifest and the checkpoints."""
     model = loaded.model
-    transfer = loaded.transfer
     return {
         "holdfast": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "platform": platform.platform(),
         "command": " ".join(sys.argv),
         "model": model.name,
         "origin": loaded.origin,
-        "transferred": None if transfer is None else f"{transfer.loaded} of {transfer.total} tensors",
         "parameters": sum(p.numel() for p in model.parameters()),
         "trainable_tensors": sum(p.requires_grad for p in model.parameters()),
         "classes": dict(model.names),  # type: ignore[arg-type]
@@ -346,8 +364,7 @@ def _announcement(
 ) -> list[str]:
     lines = [
         f"Holdfast {facts['holdfast']}, torch {facts['torch']}, Python {facts['python']}",
-        f"  model      {facts['model']}, {facts['parameters']:,} parameters, {facts['origin']}"
-        + (f", {facts['transferred']} transferred" if facts["transferred"] else ""),
+        f"  model      {facts['model']}, {facts['parameters']:,} parameters, {facts['origin']}",
         f"  data       {facts['train_images']} train, {facts['val_images']} val images, "
         f"{len(facts['classes'])} classes",
         f"  device     {facts['device']}",
@@ -376,7 +393,7 @@ def _resumed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, Any], Pa
         path = path / "weights" / "last.pt"
     content = read_checkpoint(path)
     stored = content["settings"]
-    plain = settings.plain()
+    plain = settings.as_dict()
     given = {key: plain[key] for key in settings.given() if key not in ("resume", "project", "hyp")}
     refused = [key for key, value in given.items() if key not in RESUME_KEYS and value != stored.get(key)]
     if refused:
@@ -385,7 +402,7 @@ def _resumed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, Any], Pa
             hint=f"Only {', '.join(sorted(RESUME_KEYS))} may change.",
         )
     changes = {key: value for key, value in given.items() if key in RESUME_KEYS}
-    return TrainSettings(**{**stored, **changes, "hyp": ""}), content, path.parent.parent
+    return TrainSettings.from_mapping({**stored, **changes}), content, path.parent.parent
 
 
 def _newest(project: Path) -> Path:
