@@ -23,7 +23,12 @@ from holdfast.models.yolov9 import YOLOv9
 from holdfast.weights.identify import identify
 from holdfast.weights.official import read_official
 from holdfast.weights.store import read_safetensors
-from holdfast.weights.transfer import Transfer, load_official_state_dict, load_own_state_dict
+from holdfast.weights.transfer import (
+    Transfer,
+    load_official_state_dict,
+    load_own_state_dict,
+    official_state_dict,
+)
 
 CHECKPOINT_FORMAT = "holdfast-checkpoint"
 CHECKPOINT_VERSION = 1
@@ -45,12 +50,17 @@ class LoadedModel:
 
 
 def load_model(
-    source: str | Path, *, classes: int | None = None, names: Mapping[int, str] | None = None
+    source: str | Path,
+    *,
+    classes: int | None = None,
+    names: Mapping[int, str] | None = None,
+    weights: str | Path | None = None,
 ) -> LoadedModel:
     """Builds the model that `source` names or holds.
 
     Args:
         source: a model name, or a `.pt` or `.safetensors` file.
+        weights: a second file, of which everything that fits is then copied into that model.
         classes: class count to build for; by default that of the file, of `names`, or 80. With another count
             than
             the file's, what fits is transferred.
@@ -60,6 +70,10 @@ def load_model(
         SettingsError: `source` is neither a file nor a model name.
         WeightsError: the file is missing, damaged, unsafe or holds another kind of model.
     """
+    if weights is not None:
+        target, giver = load_model(source, classes=classes, names=names), load_model(weights)
+        transfer = load_official_state_dict(target.model, official_state_dict(giver.model))
+        return LoadedModel(target.model, transfer, f"{target.origin}, filled from {giver.origin}: {transfer}")
     path = Path(source)
     if classes is None and names is not None:
         classes = len(names)

@@ -38,19 +38,19 @@ class Profile:
 def profile(model: nn.Module, *, imgsz: int = 640) -> Profile:
     """Counts parameters and GFLOPs of a detector; computes nothing and leaves the model as it is."""
     return Profile(
-        parameters=parameters(model),
+        parameters=parameter_count(model),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        gflops=gflops(model, imgsz=imgsz),
+        gflops=gflops(model, imgsz),
         imgsz=imgsz,
     )
 
 
-def parameters(model: nn.Module) -> int:
+def parameter_count(model: nn.Module) -> int:
     """Number of weights as published tables count them: with the constants of every head."""
     return sum(p.numel() for p in model.parameters()) + sum(head.reg_max for head in _heads(model))
 
 
-def gflops(model: nn.Module, *, imgsz: int = 640) -> float:
+def gflops(model: nn.Module, imgsz: int = 640) -> float:
     """Cost of one square image in 1e9 operations, auxiliary branch included where there is one.
 
     Args:
