@@ -25,10 +25,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from holdfast.geometry.anchors import anchor_points
 from holdfast.geometry.targets import Targets
 from holdfast.losses.assign import assign
-from holdfast.losses.terms import background_bce, ciou_loss, distribution_focal_loss, expected_distance
+from holdfast.losses.candidates import Candidates
+from holdfast.losses.terms import (
+    ciou_loss,
+    distribution_focal_loss,
+    expected_distance,
+    soft_bce,
+    take_columns,
+)
 from holdfast.models.outputs import Branch, DetectOutputs
 
 
@@ -106,74 +112,57 @@ class DetectionLoss:
             outputs: raw maps, any float dtype.
             targets: on the same device as the maps.
         """
-        losses = [self._branch(outputs.main, targets, 1.0)]
-        if outputs.auxiliary is not None:
-            losses.append(self._branch(outputs.auxiliary, targets, self.auxiliary_weight))
+        scores = outputs.main.scores
+        with torch.autocast(scores[0].device.type, enabled=False):
+            candidates = Candidates(
+                targets,
+                batch=len(scores[0]),
+                shapes=[(int(x.shape[2]), int(x.shape[3])) for x in scores],
+                strides=self.strides,
+            )
+            losses = [self._branch(outputs.main, targets, candidates, 1.0)]
+            if outputs.auxiliary is not None:
+                losses.append(self._branch(outputs.auxiliary, targets, candidates, self.auxiliary_weight))
         return losses
 
-    def _branch(self, branch: Branch, targets: Targets, weight: float) -> BranchLoss:
-        device = branch.scores[0].device
-        with torch.autocast(device.type, enabled=False):
-            shapes = [(int(x.shape[2]), int(x.shape[3])) for x in branch.scores]
-            points, steps = anchor_points(shapes, self.strides, device=device)
-            scores = [x.float() for x in branch.scores]
-            found = assign(
-                scores,
-                self._decode(branch.boxes, points, steps),
-                targets,
-                strides=self.strides,
-                topk=self.topk,
-                alpha=self.alpha,
-                beta=self.beta,
-            )
-            cells = [h * w for h, w in shapes]
-            where = _Places(found.image, found.anchor, cells)
+    def _branch(self, branch: Branch, targets: Targets, candidates: Candidates, weight: float) -> BranchLoss:
+        points, steps = candidates.points.split(candidates.cells), candidates.steps.split(candidates.cells)
+        found = assign(
+            branch.scores,
+            [self._decode(*level) for level in zip(branch.boxes, points, steps, strict=True)],
+            candidates,
+            topk=self.topk,
+            alpha=self.alpha,
+            beta=self.beta,
+        )
+        classes = targets.classes[found.target]
+        parts = [x.split(found.sizes) for x in (found.image, found.cell, classes, found.score)]
+        columns, class_terms = [], []
+        for boxes, scores, image, cell, own, score in zip(branch.boxes, branch.scores, *parts, strict=True):
+            columns.append(take_columns(boxes, image, cell))
+            class_terms.append(soft_bce(scores, image, cell, own, score, smoothing=self.label_smoothing))
 
-            step = steps[found.anchor].unsqueeze(1)
-            point = points[found.anchor]
-            true_box = targets.boxes[found.target].float() / step  # (P, 4) in cells
-            log_probability = where.take(branch.boxes).float().view(-1, 4, self.reg_max).log_softmax(-1)
-            distance = expected_distance(log_probability)
-            box = torch.cat((point - distance[:, :2], point + distance[:, 2:]), 1)
-            box_term = ciou_loss(box, true_box, found.score)
-            true_distance = torch.cat((point - true_box[:, :2], true_box[:, 2:] - point), 1)
-            dfl_term = distribution_focal_loss(log_probability, true_distance, found.score)
-
-            cls_term = torch.stack([background_bce(x) for x in scores]).sum()
-            logits = where.take(scores)  # (P, C)
-            own = logits.gather(1, targets.classes[found.target].unsqueeze(1)).squeeze(1)
-            cls_term = cls_term - (own * found.score).sum() * (1 - self.label_smoothing)
-            if self.label_smoothing > 0:
-                cls_term = cls_term - (logits.mean(1) * found.score).sum() * self.label_smoothing
-
-            gains = torch.tensor(self.gains, device=device) * weight
-            return BranchLoss(torch.stack((box_term, cls_term, dfl_term)) * gains, found.score.sum())
+        log_probability = torch.cat(columns).view(-1, 4, self.reg_max).log_softmax(-1)
+        distance = expected_distance(log_probability)  # (P, 4)
+        true_box = targets.boxes[found.target].float() / found.stride.unsqueeze(1)  # in cells
+        box = torch.cat((found.point - distance[:, :2], found.point + distance[:, 2:]), 1)
+        true_distance = torch.cat((found.point - true_box[:, :2], true_box[:, 2:] - found.point), 1)
+        terms = (
+            ciou_loss(box, true_box, found.score) * (self.gains[0] * weight),
+            torch.stack(class_terms).sum() * (self.gains[1] * weight),
+            distribution_focal_loss(log_probability, true_distance, found.score) * (self.gains[2] * weight),
+        )
+        return BranchLoss(torch.stack(terms), found.score.sum())
 
     @torch.no_grad()
-    def _decode(self, maps: Sequence[Tensor], points: Tensor, steps: Tensor) -> Tensor:
-        """Predicted boxes (B, A, 4) xyxy in input pixels."""
-        bins = torch.arange(self.reg_max, dtype=torch.float32, device=points.device)
-        sides = [
-            (x.detach().float().flatten(2).unflatten(1, (4, self.reg_max)).softmax(2).transpose(2, 3) @ bins)
-            for x in maps
-        ]
-        distance = torch.cat(sides, 2).transpose(1, 2)  # (B, A, 4)
+    def _decode(self, boxes: Tensor, points: Tensor, steps: Tensor) -> Tensor:
+        """Predicted boxes (B, H * W, 4) xyxy in input pixels of one level (B, 4R, H, W)."""
+        bins = torch.arange(self.reg_max, dtype=torch.float32, device=boxes.device)
+        batch, cells = len(boxes), len(points)
+        if boxes.is_contiguous(memory_format=torch.channels_last):
+            rows = boxes.detach().permute(0, 2, 3, 1).reshape(-1, self.reg_max)
+            distance = (rows.float().softmax(-1) @ bins).view(batch, cells, 4)
+        else:
+            rows = boxes.detach().reshape(batch, 4, self.reg_max, cells)
+            distance = (bins @ rows.float().softmax(2)).transpose(1, 2)
         return torch.cat((points - distance[..., :2], points + distance[..., 2:]), -1) * steps.unsqueeze(1)
-
-
-class _Places:
-    """Assigned anchors as positions on the level maps."""
-
-    def __init__(self, image: Tensor, anchor: Tensor, cells: Sequence[int]) -> None:
-        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []  # per level: rows, image, cell
-        start = 0
-        for count in cells:
-            rows = ((anchor >= start) & (anchor < start + count)).nonzero().squeeze(1)
-            self.parts.append((rows, image[rows], anchor[rows] - start))
-            start += count
-        self.order = torch.cat([rows for rows, _, _ in self.parts]).argsort()
-
-    def take(self, maps: Sequence[Tensor]) -> Tensor:
-        """Columns of channels at the anchors: per level (B, K, H, W) -> (P, K)."""
-        columns = [x.flatten(2)[image, :, cell] for x, (_, image, cell) in zip(maps, self.parts, strict=True)]
-        return torch.cat(columns)[self.order]

@@ -4,21 +4,44 @@ Classification is binary cross-entropy with soft targets, written without a tabl
 target t it is softplus(x) - t x, and t is 0 almost everywhere. Boxes are CIoU (arXiv 1911.08287) and the distribution
 focal loss (arXiv 2006.04388).
 
-Dimensions: B images, C classes, R bins per side, P assigned anchors.
+Two functions carry their own backward pass: autograd would build one full-size map of zeros per gather and add them
+up, which costs more than the loss itself.
+
+Dimensions: B images, C classes, K channels, R bins per side, P assigned anchors.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from holdfast.geometry.iou import ciou
 
 
-def background_bce(logits: Tensor) -> Tensor:
-    """Sum of binary cross-entropy of all logits (any shape) against 0: the loss as if nothing were there."""
-    return F.softplus(logits).sum()
+def soft_bce(
+    logits: Tensor, image: Tensor, cell: Tensor, classes: Tensor, score: Tensor, *, smoothing: float = 0.0
+) -> Tensor:
+    """Sum, in float32, of binary cross-entropy over a whole map of logits.
+
+    Args:
+        logits: (B, C, H, W), any float dtype.
+        image, cell, classes: (P,) int64, where the targets are not 0; cells are row-major, no (image, cell) twice.
+        score: (P,) float32, the targets there.
+        smoothing: share of each target spread evenly over all classes of its cell.
+    """
+    total: Tensor = _SoftBce.apply(logits, image, cell, classes, score, smoothing)  # type: ignore[no-untyped-call]
+    return total
+
+
+def take_columns(maps: Tensor, image: Tensor, cell: Tensor) -> Tensor:
+    """Channels (P, K), float32, of maps (B, K, H, W) at cells (row-major, no (image, cell) twice)."""
+    columns: Tensor = _TakeColumns.apply(maps, image, cell)  # type: ignore[no-untyped-call]
+    return columns
 
 
 def ciou_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -43,6 +66,75 @@ def distribution_focal_loss(log_probability: Tensor, distance: Tensor, weight: T
     distance = distance.clamp(0, log_probability.shape[-1] - 1.01)
     left = distance.long()
     share = distance - left
-    near = log_probability.gather(-1, left.unsqueeze(-1)).squeeze(-1)
-    far = log_probability.gather(-1, left.unsqueeze(-1) + 1).squeeze(-1)
-    return -((near * (1 - share) + far * share).mean(-1) * weight).sum()
+    near, far = log_probability.gather(-1, torch.stack((left, left + 1), -1)).unbind(-1)
+    return -((near + (far - near) * share).mean(-1) * weight).sum()
+
+
+class _SoftBce(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        image: Tensor,
+        cell: Tensor,
+        classes: Tensor,
+        score: Tensor,
+        smoothing: float,
+    ) -> Tensor:
+        ctx.save_for_backward(logits, image, cell, classes, score)
+        ctx.smoothing = smoothing
+        flat = logits.flatten(2)
+        total = softplus_sum(logits.float()) - (flat[image, classes, cell].float() * score).sum() * (
+            1 - smoothing
+        )
+        if smoothing:
+            total = total - (flat[image, :, cell].float().mean(1) * score).sum() * smoothing
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        logits, image, cell, classes, score = ctx.saved_tensors
+        slope = logits.float().sigmoid()
+        flat = slope.flatten(2)
+        flat[image, classes, cell] -= score * (1 - ctx.smoothing)
+        if ctx.smoothing:
+            flat[image, :, cell] -= (score * (ctx.smoothing / flat.shape[1])).unsqueeze(1)
+        return slope.mul_(grad).to(logits.dtype), None, None, None, None, None
+
+
+class _TakeColumns(Function):
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, image: Tensor, cell: Tensor) -> Tensor:
+        ctx.save_for_backward(image, cell)
+        ctx.shape, ctx.dtype = maps.shape, maps.dtype
+        ctx.last = maps.is_contiguous(memory_format=torch.channels_last)
+        return maps.flatten(2)[image, :, cell].float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        image, cell = ctx.saved_tensors
+        layout = torch.channels_last if ctx.last else torch.contiguous_format
+        full = torch.empty(ctx.shape, dtype=ctx.dtype, device=grad.device, memory_format=layout).zero_()
+        full.flatten(2)[image, :, cell] = grad.to(full.dtype)
+        return full, None, None
+
+
+def softplus_sum(x: Tensor) -> Tensor:
+    """Sum of log(1 + e^x) over a float32 tensor.
+
+    On a CPU the logarithm is nearly the whole cost, so eight terms share one: with y = e^-|x|,
+    (1 + a)(1 + b) - 1 = a + b + ab keeps the relative precision of small terms, and eight of them cannot overflow.
+    """
+    if x.device.type != "cpu":
+        return F.softplus(x).sum()
+    y = x.abs().neg_().exp_()
+    y = y.as_strided((y.numel(),), (1,))  # results are dense, so order aside this is all of it
+    total = x.clamp(min=0).sum()
+    for _ in range(3):
+        half = len(y) // 2
+        total = total + y[2 * half :].log1p().sum()
+        a, b = y[:half], y[half : 2 * half]
+        y = b.addcmul_(a, b).add_(a)
+    return total + y.log1p_().sum()
