@@ -1,4 +1,6 @@
-"""Which device a run uses and in which precision. Layer 3; every decision comes with the sentence that explains it."""
+"""Which device a run uses and in which precision. Layer 3; every decision comes with the sentence that
+explains it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class Device:
 
 
 def choose_device(wanted: str) -> Device:
-    """Turns `''`, `cpu`, `0`, `cuda:0` or `mps` into a device; a device that is not there falls back to the CPU, said so.
+    """Turns `''`, `cpu`, `0`, `cuda:0` or `mps` into a device; a device that is not there falls back to the
+    CPU, said so.
 
     Raises:
         DeviceError: several devices, or text that names none.
@@ -51,13 +54,17 @@ def choose_device(wanted: str) -> Device:
     if text == "cuda":
         text = "0"
     if not text.isdecimal():
-        raise DeviceError(f"Device '{wanted}' is not a device.", hint="Use a number such as 0, or cpu, or mps.")
+        raise DeviceError(
+            f"Device '{wanted}' is not a device.", hint="Use a number such as 0, or cpu, or mps."
+        )
     number = int(text)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if number < count:
         return Device(torch.device("cuda", number), f"cuda:{number} ({torch.cuda.get_device_name(number)})")
     found = "no CUDA device" if count == 0 else f"only {count} CUDA device{'s' if count > 1 else ''}"
-    return Device(torch.device("cpu"), f"cpu, because device {number} was asked for and this machine has {found}")
+    return Device(
+        torch.device("cpu"), f"cpu, because device {number} was asked for and this machine has {found}"
+    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,9 @@ class Precision:
 
 
 def cpu_has_bf16() -> bool:
-    """Returns True on CPUs with bfloat16 matrix instructions (AVX512-BF16 or AMX); others emulate it slowly."""
+    """Returns True on CPUs with bfloat16 matrix instructions (AVX512-BF16 or AMX); others emulate it
+    slowly.
+    """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
     except OSError:
@@ -91,7 +100,8 @@ def cpu_has_bf16() -> bool:
 
 
 def choose_precision(device: torch.device, *, amp: bool, amp_dtype: str) -> Precision:
-    """Chooses the autocast format: bfloat16 where the hardware has it, float16 on older CUDA cards, else float32.
+    """Chooses the autocast format: bfloat16 where the hardware has it, float16 on older CUDA cards, else
+    float32.
 
     Args:
         amp: False forces float32.
@@ -103,9 +113,13 @@ def choose_precision(device: torch.device, *, amp: bool, amp_dtype: str) -> Prec
     if not amp:
         return Precision(torch.float32, False, "float32 (mixed precision switched off)")
     if device.type == "cuda":
-        if amp_dtype == "bfloat16" or (amp_dtype == "auto" and torch.cuda.is_bf16_supported(including_emulation=False)):
+        if amp_dtype == "bfloat16" or (
+            amp_dtype == "auto" and torch.cuda.is_bf16_supported(including_emulation=False)
+        ):
             return Precision(torch.bfloat16, False, "bfloat16 autocast, float32 weights and losses")
-        return Precision(torch.float16, True, "float16 autocast with loss scaling, float32 weights and losses")
+        return Precision(
+            torch.float16, True, "float16 autocast with loss scaling, float32 weights and losses"
+        )
     if amp_dtype == "float16":
         raise SettingsError(
             f"amp_dtype=float16 needs a CUDA device; this run is on {device.type}.",

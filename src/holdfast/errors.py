@@ -1,7 +1,7 @@
 """The one family of exceptions that users see.
 
-Every message says what happened, where, what was expected and what to do next. The command line prints it as one
-line without a traceback and leaves with `exit_code`; a traceback means a bug in Holdfast.
+Every message says what happened, where, what was expected and what to do next. The command line prints it
+as one line without a traceback and leaves with `exit_code`; a traceback means a bug in Holdfast.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class DataError(HoldfastError):
 
     exit_code = 3
 
-    def __init__(self, message: str, *, path: Path | str | None = None, line: int | None = None, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, path: Path | str | None = None, line: int | None = None, hint: str = ""
+    ) -> None:
         where = "" if path is None else f"{path}: " if line is None else f"{path} line {line}: "
         super().__init__(f"{where}{message}", hint=hint)
         self.path = path

@@ -1,4 +1,6 @@
-"""Run folders: numbered names, atomic files, one CSV row per epoch. Layer 3: used by train, val, predict and report."""
+"""Run folders: numbered names, atomic files, one CSV row per epoch. Layer 3: used by train, val, predict
+and report.
+"""
 
 from __future__ import annotations
 

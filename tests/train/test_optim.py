@@ -20,7 +20,11 @@ def test_every_trainable_parameter_is_in_exactly_one_group() -> None:
     groups = parameter_groups(model, weight_decay=0.1)
     ids = [id(p) for group in groups for p in group["params"]]
     assert sorted(ids) == sorted(id(p) for p in model.parameters() if p.requires_grad)
-    assert [len(g["params"]) for g in groups] == [2, 1, 1]  # biases of norm and conv, conv weight, norm weight
+    assert [len(g["params"]) for g in groups] == [
+        2,
+        1,
+        1,
+    ]  # biases of norm and conv, conv weight, norm weight
     assert [g["weight_decay"] for g in groups] == [0.0, 0.1, 0.0]
 
 

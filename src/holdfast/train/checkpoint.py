@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on, in one file that loads with `weights_only=True`.
 
-Written to a temporary file, fsynced and renamed, so a kill or a full disk leaves the old file whole; the file before the
-newest stays as `<name>.previous`, and is read when the newest is damaged.
+Written to a temporary file, fsynced and renamed, so a kill or a full disk leaves the old file whole; the
+file before the newest stays as `<name>.previous`, and is read when the newest is damaged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from holdfast.load import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from holdfast.load import read_checkpoint as read_own
 from holdfast.runs import write_atomic
 from holdfast.train.ema import Ema
-
 
 
 @dataclass
@@ -81,7 +80,9 @@ def save_checkpoint(
     _write(path, content, keep_previous=True)
 
 
-def save_weights(path: Path, *, model: nn.Module, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+def save_weights(
+    path: Path, *, model: nn.Module, settings: Mapping[str, Any], facts: Mapping[str, Any]
+) -> None:
     """Writes only a model's weights (best.pt): half the size of last.pt or less, not for resuming."""
     content = {
         "format": CHECKPOINT_FORMAT,
@@ -107,13 +108,16 @@ def _write(path: Path, content: Mapping[str, Any], *, keep_previous: bool) -> No
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a full checkpoint without executing anything from it; falls back to the previous file when it is damaged.
+    """Reads a full checkpoint without executing anything from it; falls back to the previous file when it
+    is damaged.
 
     Raises:
         WeightsError: the file is missing, damaged, from another program, or holds weights only.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: there is no such checkpoint.", hint="Give the path of a run's weights/last.pt.")
+        raise WeightsError(
+            f"{path}: there is no such checkpoint.", hint="Give the path of a run's weights/last.pt."
+        )
     content = read_own(path)
     if content is None:
         previous = path.with_suffix(".previous.pt")

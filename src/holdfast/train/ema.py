@@ -1,7 +1,8 @@
 """Exponential moving average of weights and batch-norm statistics, as one multi-tensor operation.
 
-decay(n) = decay * (1 - exp(-n / tau)) after n updates, so that early averages follow the young model (YOLOv5 and later).
-Kept in float32; official YOLOv9 rounds its average to half precision at every validation, which is not repeated here.
+decay(n) = decay * (1 - exp(-n / tau)) after n updates, so that early averages follow the young model
+(YOLOv5 and later). Kept in float32; official YOLOv9 rounds its average to half precision at every
+validation, which is not repeated here.
 """
 
 from __future__ import annotations

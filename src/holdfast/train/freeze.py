@@ -1,4 +1,6 @@
-"""Freezing of layers by official layer number or by name part; batch-norm of frozen layers stays in evaluation mode."""
+"""Freezing of layers by official layer number or by name part; batch-norm of frozen layers stays in
+evaluation mode.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from torch import nn
 from holdfast.errors import SettingsError
 
 
-def freeze(model: nn.Module, parts: int | Sequence[int | str], *, layer_of: Callable[[str], int]) -> list[str]:
+def freeze(
+    model: nn.Module, parts: int | Sequence[int | str], *, layer_of: Callable[[str], int]
+) -> list[str]:
     """Switches gradients off and keeps batch statistics of the frozen layers fixed in training mode.
 
     Args:
@@ -34,7 +38,9 @@ def freeze(model: nn.Module, parts: int | Sequence[int | str], *, layer_of: Call
             )
     frozen = [n for n in names if layer_of(n) in numbers or any(word in n for word in words)]
     if len(frozen) == len(names):
-        raise SettingsError("freeze: every layer would be frozen, nothing left to train.", hint="Freeze fewer layers.")
+        raise SettingsError(
+            "freeze: every layer would be frozen, nothing left to train.", hint="Freeze fewer layers."
+        )
     for name in frozen:
         model.get_parameter(name).requires_grad_(False)
     still = set(frozen)

@@ -1,4 +1,6 @@
-"""Lion: sign of an interpolated momentum with decoupled decay (Chen et al. 2023, arXiv 2302.06675, algorithm 2)."""
+"""Lion: sign of an interpolated momentum with decoupled decay (Chen et al. 2023, arXiv 2302.06675,
+algorithm 2).
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ class Lion(Optimizer):
             params: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            grads = [p.grad for p in params]
+            grads = [p.grad for p in params if p.grad is not None]
             for p in params:
                 if not self.state[p]:
                     self.state[p]["exp_avg"] = torch.zeros_like(p)

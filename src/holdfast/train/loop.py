@@ -1,7 +1,7 @@
 """The training loop: epochs of steps, validation, checkpoints, early stop. Plain code, read top to bottom.
 
-Everything here is handed over ready-made by `session.py`; random draws are functions of (seed, epoch, index), so a loop that
-starts at epoch e does what an uninterrupted one would have done.
+Everything here is handed over ready-made by `session.py`; random draws are functions of (seed, epoch,
+index), so a loop that starts at epoch e does what an uninterrupted one would have done.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from holdfast.data.loader import Batch, TrainLoader
+from holdfast.data.batch import Batch
+from holdfast.data.loader import TrainLoader
+from holdfast.evaluate.coco import DetectionMetrics
 from holdfast.runs import CsvLog
 from holdfast.train.checkpoint import Progress, save_checkpoint, save_weights
 from holdfast.train.monitor import EpochStats, Monitor
@@ -41,21 +43,14 @@ COLUMNS = (
 )
 
 
-class Metrics(Protocol):
-    """What the loop reads of a validation's metrics."""
-
-    @property
-    def fitness(self) -> float: ...
-
-    @property
-    def results_dict(self) -> dict[str, float]: ...
-
-
 class Validation(Protocol):
-    """What the loop reads of a validation's result."""
+    """What training reads of a validation's result."""
 
     @property
-    def metrics(self) -> Metrics: ...
+    def metrics(self) -> DetectionMetrics: ...
+
+    @property
+    def speed(self) -> dict[str, float]: ...
 
     @property
     def losses(self) -> tuple[float, float, float] | None: ...
@@ -139,9 +134,8 @@ def run_epochs(
         if plan.save_period > 0 and (epoch + 1) % plan.save_period == 0:
             _save(outputs.weights / f"epoch{epoch + 1}.pt", stepper, progress, outputs)
         if stop and not last:
-            monitor.say(
-                f"stopped: no better fitness for {plan.patience} epochs; the best was epoch {progress.best_epoch + 1}"
-            )
+            best = progress.best_epoch + 1
+            monitor.say(f"stopped: no better fitness for {plan.patience} epochs; the best was epoch {best}")
             break
     return progress
 

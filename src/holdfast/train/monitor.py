@@ -1,4 +1,6 @@
-"""What a run says while it works: one live line on a terminal, one plain line per epoch in pipes and log files."""
+"""What a run says while it works: one live line on a terminal, one plain line per epoch in pipes and log
+files.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,8 @@ class Monitor:
         """Counts one step.
 
         Args:
-            items: (3,) losses on the device; read only when a line is due, so that no step waits for the device.
+            items: (3,) losses on the device; read only when a line is due, so that no step waits for the
+                device.
             images: images in this step.
             wait: seconds spent waiting for data.
         """

@@ -47,7 +47,9 @@ def choose_optimizer(
     if wanted != "auto":
         return OptimChoice(wanted, lr0, momentum, warmup_bias_lr, f"{wanted}, lr0 {lr0:g}")
     if steps > 10_000:
-        return OptimChoice("SGD", 0.01, 0.937, warmup_bias_lr, f"SGD, lr0 0.01 (auto: {steps} steps, more than 10000)")
+        return OptimChoice(
+            "SGD", 0.01, 0.937, warmup_bias_lr, f"SGD, lr0 0.01 (auto: {steps} steps, more than 10000)"
+        )
     lr = round(0.002 * 5 / (4 + classes), 6)
     return OptimChoice("AdamW", lr, 0.9, 0.0, f"AdamW, lr0 {lr:g} (auto: {steps} steps, {classes} classes)")
 

@@ -1,8 +1,8 @@
 """Learning rate and momentum as pure functions of the step number, so that resuming needs one integer.
 
-Warm-up follows YOLOv9: biases fall from `warmup_bias_lr`, all other groups rise from zero, momentum rises from
-`warmup_momentum`. Official YOLOv9 lags its epoch schedule by one epoch and never reaches `lrf`; here epoch e uses factor(e)
-and the last epoch ends at `lrf` (docs/differences.md).
+Warm-up follows YOLOv9: biases fall from `warmup_bias_lr`, all other groups rise from zero, momentum rises
+from `warmup_momentum`. Official YOLOv9 lags its epoch schedule by one epoch and never reaches `lrf`; here
+epoch e uses factor(e) and the last epoch ends at `lrf` (docs/differences.md).
 """
 
 from __future__ import annotations
@@ -69,4 +69,6 @@ class Schedule:
             return lr, self.momentum
         share = step / warm
         start = self.warmup_bias_lr if bias else 0.0
-        return start + (lr - start) * share, self.warmup_momentum + (self.momentum - self.warmup_momentum) * share
+        return start + (lr - start) * share, self.warmup_momentum + (
+            self.momentum - self.warmup_momentum
+        ) * share

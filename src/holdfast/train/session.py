@@ -1,4 +1,6 @@
-"""Entry of training: turns settings into the parts of a run, says what was decided, runs the loop, closes the books."""
+"""Entry of training: turns settings into the parts of a run, says what was decided, runs the loop, closes
+the books.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from holdfast import __version__
+from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
-from holdfast.data.loader import Batch, TrainLoader
+from holdfast.data.loader import TrainLoader
 from holdfast.data.samples import TrainSamples
 from holdfast.devices import Device, Precision, choose_device, choose_precision
 from holdfast.errors import DataError, SettingsError, WeightsError
+from holdfast.evaluate.coco import DetectionMetrics
+from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import LoadedModel, load_model
 from holdfast.losses.detect import DetectionLoss
 from holdfast.models.registry import resolve
@@ -30,14 +35,31 @@ from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
 from holdfast.train.loop import COLUMNS, Outputs, Plan, Validation, run_epochs
 from holdfast.train.monitor import Monitor, duration
-from holdfast.train.optim import OptimChoice, build_optimizer, choose_optimizer, scaled_weight_decay, steps_per_epoch
+from holdfast.train.optim import (
+    OptimChoice,
+    build_optimizer,
+    choose_optimizer,
+    scaled_weight_decay,
+    steps_per_epoch,
+)
 from holdfast.train.schedule import Schedule, Shape
 from holdfast.train.step import Stepper
 from holdfast.weights import load_official_state_dict, official_state_dict
 from holdfast.weights.keymap import keymap
 
 RESUME_KEYS = frozenset(
-    {"device", "workers", "epochs", "patience", "val_interval", "save_period", "nosave", "noval", "verbose", "plots"}
+    {
+        "device",
+        "workers",
+        "epochs",
+        "patience",
+        "val_interval",
+        "save_period",
+        "nosave",
+        "noval",
+        "verbose",
+        "plots",
+    }
 )
 
 
@@ -45,14 +67,18 @@ class Evaluator(Protocol):
     """Validates models on the validation split."""
 
     def __call__(
-        self, model: nn.Module, *, loss: Any = None, on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None
+        self,
+        model: nn.Module,
+        *,
+        loss: Any = None,
+        on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None,
     ) -> Validation: ...
 
     def close(self) -> None: ...
 
 
 class Reporter(Protocol):
-    """Draws the pictures of a run into its folder."""
+    """Draws the pictures of a run into its folder (`report.reporter`)."""
 
     def train_batch(self, folder: Path, number: int, batch: Batch, names: Mapping[int, str]) -> None: ...
 
@@ -62,7 +88,7 @@ class Reporter(Protocol):
 
     def labels(self, folder: Path, index: Index, names: Mapping[int, str]) -> None: ...
 
-    def finish(self, folder: Path, result: Any, index: Index, names: Mapping[int, str]) -> str: ...
+    def finish(self, folder: Path, metrics: DetectionMetrics) -> None: ...
 
 
 @dataclass
@@ -93,7 +119,7 @@ def fit(
 
     Args:
         make_evaluator: builds the validator from an index and keyword numbers (`val.run.Evaluator`).
-        reporter: draws pictures and writes results.json.
+        reporter: draws the pictures.
         say: where lines go when `verbose`.
 
     Raises:
@@ -157,7 +183,14 @@ def fit(
     (folder / "weights").mkdir(exist_ok=True)
     settings.dump(folder / "args.yaml")
     facts = _facts(
-        settings, loaded, train_index, val_index, device=device, precision=precision, choice=choice, batch=batch
+        settings,
+        loaded,
+        train_index,
+        val_index,
+        device=device,
+        precision=precision,
+        choice=choice,
+        batch=batch,
     )
     write_json(folder / "manifest.json", facts)
     for line in _announcement(facts, folder, progress):
@@ -252,7 +285,11 @@ def fit(
         best = folder / "weights" / "best.pt"
         answer = load_model(best).model
         result = evaluator(answer, on_batch=draw_val if settings.plots else None)
-    talk(reporter.finish(folder, result, val_index, names))
+    write_json(folder / "results.json", results_summary(result.metrics, result.speed))
+    if settings.plots:
+        reporter.finish(folder, result.metrics)
+    talk(table(result.metrics, result.speed))
+    talk(f"results in {folder}")
     return TrainResult(folder, best, result, progress)
 
 
@@ -296,7 +333,7 @@ def _known_name(model: str) -> str:
 def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> nn.Module:
     if loaded.model.deployed:
         raise WeightsError(
-            f"{loaded.origin} holds a deployed model, whose batch-norm was folded away; it cannot be trained.",
+            f"{loaded.origin} holds a deployed model (batch-norm folded away), which cannot be trained.",
             hint="Train from the training-form checkpoint (best.pt or last.pt of a run).",
         )
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
@@ -330,7 +367,9 @@ def _facts(
     choice: OptimChoice,
     batch: int,
 ) -> dict[str, Any]:
-    """Returns what was decided and on what the run stands, as plain data for the manifest and the checkpoints."""
+    """Returns what was decided and on what the run stands, as plain data for the manifest and the
+    checkpoints.
+    """
     model = loaded.model
     return {
         "holdfast": __version__,
@@ -342,7 +381,7 @@ def _facts(
         "origin": loaded.origin,
         "parameters": sum(p.numel() for p in model.parameters()),
         "trainable_tensors": sum(p.requires_grad for p in model.parameters()),
-        "classes": dict(model.names),  # type: ignore[arg-type]
+        "classes": dict(model.names),
         "device": device.note,
         "precision": precision.note,
         "batch": batch,
@@ -359,9 +398,7 @@ def _facts(
     }
 
 
-def _announcement(
-    facts: Mapping[str, Any], folder: Path, progress: Progress
-) -> list[str]:
+def _announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> list[str]:
     lines = [
         f"Holdfast {facts['holdfast']}, torch {facts['torch']}, Python {facts['python']}",
         f"  model      {facts['model']}, {facts['parameters']:,} parameters, {facts['origin']}",
@@ -375,7 +412,9 @@ def _announcement(
         f"  run        {folder}",
     ]
     if facts["imgsz"] != facts["asked_imgsz"]:
-        lines.append(f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; sizes are multiples of 32)")
+        lines.append(
+            f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; sizes are multiples of 32)"
+        )
     lines += [f"  train: {line}" for line in facts["train_problems"]]
     lines += [f"  val: {line}" for line in facts["val_problems"]]
     if progress.epoch:
@@ -398,7 +437,7 @@ def _resumed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, Any], Pa
     refused = [key for key, value in given.items() if key not in RESUME_KEYS and value != stored.get(key)]
     if refused:
         raise SettingsError(
-            f"A resumed run keeps its settings, but {', '.join(sorted(refused))} differ from those of {path}.",
+            f"A resumed run keeps its settings, but {', '.join(sorted(refused))} differ from {path}.",
             hint=f"Only {', '.join(sorted(RESUME_KEYS))} may change.",
         )
     changes = {key: value for key, value in given.items() if key in RESUME_KEYS}
@@ -409,6 +448,7 @@ def _newest(project: Path) -> Path:
     found = sorted(project.glob("*/weights/last.pt"), key=lambda p: p.stat().st_mtime)
     if not found:
         raise SettingsError(
-            f"There is no run to resume in {project}.", hint="Name one: --resume runs/train/exp/weights/last.pt."
+            f"There is no run to resume in {project}.",
+            hint="Name one: --resume runs/train/exp/weights/last.pt.",
         )
     return found[-1]

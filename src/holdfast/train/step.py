@@ -1,8 +1,8 @@
 """One optimizer step: forward, loss, backward, clip, update, average.
 
-The loss hands over undivided numerators and their normalising sums, so that splitting the batch later leaves the gradient
-exact; here the batch runs whole. Gradients are those of loss * batch, as in YOLOv9: a batch of B takes B / 64 of the
-nominal step, and learning rates need no rescaling with the batch.
+The loss hands over undivided numerators and their normalising sums, so that splitting the batch later
+leaves the gradient exact; here the batch runs whole. Gradients are those of loss * batch, as in YOLOv9: a
+batch of B takes B / 64 of the nominal step, and learning rates need no rescaling with the batch.
 """
 
 from __future__ import annotations
@@ -72,17 +72,20 @@ class Stepper:
             targets: ground truth in input pixels.
 
         Returns:
-            (3,) detached box, class and distribution losses per image, gains included, on the device (no host sync).
+            (3,) detached box, class and distribution losses per image, gains included, on the device (no
+            host sync).
         """
         x = prepare_images(images, self.device, channels_last=self.channels_last)
         with torch.autocast(self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed):
             outputs = self.model(x)
-        total, items = combine(self.loss(outputs, targets.to(self.device, non_blocking=True)), images.shape[0])
+        total, items = combine(
+            self.loss(outputs, targets.to(self.device, non_blocking=True)), images.shape[0]
+        )
         del outputs, x
         if self.scaler is None:
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]
         else:
-            self.scaler.scale(total).backward()
+            self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
             self.scaler.unscale_(self.optimizer)
         if self.clip_norm > 0:
             nn.utils.clip_grad_norm_(self._parameters, self.clip_norm)

@@ -1,6 +1,7 @@
 """Validation: deployed model over letterboxed rectangular batches, scored as COCO counts it.
 
-Boxes go back to original pixels and are clipped there before they are scored. Non-maximum suppression has no time limit.
+Boxes go back to original pixels and are clipped there before they are scored. Non-maximum suppression has
+no time limit.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
-from holdfast.data.loader import Batch, EvalLoader
+from holdfast.data.loader import EvalLoader
 from holdfast.data.samples import EvalSamples
 from holdfast.devices import Precision, choose_device, choose_precision
 from holdfast.errors import DataError
 from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
 from holdfast.evaluate.results_json import COCO_CATEGORY_IDS, image_key, result_rows, write_results
-from holdfast.geometry.boxes import clip_boxes
+from holdfast.evaluate.summary import results_summary, table
+from holdfast.geometry.boxes import clip_boxes, xyxy_to_cxcywh
 from holdfast.geometry.targets import Targets
 from holdfast.losses.detect import BranchLoss
 from holdfast.models.outputs import DetectOutputs
@@ -119,9 +121,15 @@ class Evaluator:
         with torch.inference_mode():
             for number, batch in enumerate(self.loader):
                 start = self._now()
-                x = batch.images.to(self.device).to(torch.float32, memory_format=torch.channels_last).div_(255.0)
+                x = (
+                    batch.images.to(self.device)
+                    .to(torch.float32, memory_format=torch.channels_last)
+                    .div_(255.0)
+                )
                 ready = self._now()
-                with torch.autocast(self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed):
+                with torch.autocast(
+                    self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed
+                ):
                     outputs = deployed(x)
                 done = self._now()
                 if loss is not None:
@@ -179,54 +187,6 @@ class Evaluator:
         self.loader.close()
 
 
-def table(result: ValResult, names: Mapping[int, str]) -> str:
-    """Returns the per-class table printed at the end of a validation."""
-    m = result.metrics
-    width = max([len("all"), *(len(n) for n in names.values())])
-    lines = [f"{'class':<{width}}  objects       P       R   mAP50  mAP50-95"]
-
-    def line(name: str, count: int, *values: float) -> str:
-        p, r, ap50, ap = values
-        return f"{name:<{width}}  {count:7d}  {p:6.3f}  {r:6.3f}  {ap50:6.3f}  {ap:8.3f}"
-
-    lines.append(line("all", int(m.nt.sum()), m.mp, m.mr, m.map50, m.map))
-    if len(names) > 1:
-        for k, name in names.items():
-            if m.nt[k]:
-                lines.append(line(name, int(m.nt[k]), m.p[k], m.r[k], m.ap50[k], m.ap[k]))
-    s = result.speed
-    lines.append(
-        f"speed per image: preprocess {s['preprocess']:.1f} ms, inference {s['inference']:.1f} ms, "
-        f"postprocess {s['postprocess']:.1f} ms over {result.images} images"
-    )
-    return "\n".join(lines)
-
-
-def results_summary(result: ValResult, names: Mapping[int, str]) -> dict[str, Any]:
-    """Returns the content of results.json: metrics overall, per class, speed."""
-    m = result.metrics
-    return {
-        "metrics": m.results_dict,
-        "mAP75": m.map75,
-        "mAP_small": m.map_small,
-        "mAP_medium": m.map_medium,
-        "mAP_large": m.map_large,
-        "images": result.images,
-        "speed_ms_per_image": result.speed,
-        "classes": {
-            name: {
-                "objects": int(m.nt[k]),
-                "precision": float(m.p[k]),
-                "recall": float(m.r[k]),
-                "mAP50": float(m.ap50[k]),
-                "mAP50-95": float(m.ap[k]),
-            }
-            for k, name in names.items()
-            if m.nt[k]
-        },
-    }
-
-
 def save_predictions(result: ValResult, index: Index, path: Path, *, coco: bool) -> None:
     """Writes every detection as a COCO result row.
 
@@ -236,7 +196,11 @@ def save_predictions(result: ValResult, index: Index, path: Path, *, coco: bool)
     ids = dict(enumerate(COCO_CATEGORY_IDS)) if coco else None
     write_results(
         path,
-        (row for number, rows in result.predictions for row in result_rows(image_key(index.path(number)), rows.numpy(), ids)),
+        (
+            row
+            for number, rows in result.predictions
+            for row in result_rows(image_key(index.path(number)), rows.numpy(), ids)
+        ),
     )
 
 
@@ -254,7 +218,9 @@ def split_index(dataset: DatasetFile, split: str, *, single_cls: bool, workers: 
     if not dataset.splits.get(split):
         known = ", ".join(name for name, sources in dataset.splits.items() if sources)
         raise DataError(
-            f"names no '{split}' images (it has: {known}).", path=dataset.path, hint=f"Add a line '{split}: <folder>'."
+            f"names no '{split}' images (it has: {known}).",
+            path=dataset.path,
+            hint=f"Add a line '{split}: <folder>'.",
         )
     return build_index(dataset.splits[split], names=dataset.names, single_cls=single_cls, workers=workers)
 
@@ -263,7 +229,7 @@ def validate_settings(
     settings: ValSettings,
     *,
     model: nn.Module,
-    report: Callable[[ValResult, Mapping[int, str], Path], None] | None = None,
+    report: Callable[[Path, DetectionMetrics], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> ValResult:
     """Runs `holdfast val`: validates a model on a split, prints the table and writes the run folder.
@@ -311,15 +277,15 @@ def validate_settings(
     finally:
         evaluator.close()
     folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
-    write_json(folder / "results.json", results_summary(result, names))
+    write_json(folder / "results.json", results_summary(result.metrics, result.speed))
     if settings.save_json:
         save_predictions(result, index, folder / "predictions.json", coco=_is_coco(dataset.path))
     if settings.save_txt:
         _save_txt(result, index, folder / "labels", save_conf=settings.save_conf)
     if settings.plots and report is not None:
-        report(result, names, folder)
+        report(folder, result.metrics)
     if settings.verbose:
-        say(table(result, names))
+        say(table(result.metrics, result.speed))
         say(f"results in {folder}")
     return result
 
@@ -328,9 +294,12 @@ def _save_txt(result: ValResult, index: Index, folder: Path, *, save_conf: bool)
     folder.mkdir(parents=True, exist_ok=True)
     for number, rows in result.predictions:
         height, width = (int(v) for v in index.sizes[number])
+        boxes = xyxy_to_cxcywh(rows[:, :4]) / torch.tensor([width, height, width, height])
         lines = []
-        for x1, y1, x2, y2, score, label in rows.tolist():
-            values = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
-            lines.append(" ".join([str(int(label)), *(f"{v:g}" for v in values), *([f"{score:g}"] if save_conf else [])]))
+        for box, score, label in zip(
+            boxes.tolist(), rows[:, 4].tolist(), rows[:, 5].int().tolist(), strict=True
+        ):
+            values = [*box, score] if save_conf else box
+            lines.append(" ".join([str(label), *(f"{value:g}" for value in values)]) + "\n")
         stem = Path(index.path(number)).stem
-        (folder / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        (folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
