@@ -32,7 +32,13 @@ def translation(x: float, y: float) -> Matrix:
 
 def scaling(x: float, y: float) -> Matrix:
     """Returns the map that multiplies by (x, y)."""
-    return np.diag([x, y, 1.0])
+    return np.array([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, 1.0]])
+
+
+def is_upright(matrix: Matrix) -> bool:
+    """Says whether a map keeps upright rectangles upright: no rotation, shear or perspective."""
+    upright: bool = matrix[0, 1] == 0 and matrix[1, 0] == 0 and matrix[2, 0] == 0 and matrix[2, 1] == 0
+    return bool(upright)
 
 
 def flip(width: float, height: float, *, horizontal: bool, vertical: bool) -> Matrix:
@@ -101,6 +107,16 @@ def warp_boxes(boxes: Boxes, matrix: Matrix, *, width: float, height: float) -> 
     """
     if not len(boxes):
         return np.zeros((0, 4), dtype=np.float32)
+    if is_upright(matrix):
+        scale = np.array([matrix[0, 0], matrix[1, 1]] * 2) / matrix[2, 2]
+        shift = np.array([matrix[0, 2], matrix[1, 2]] * 2) / matrix[2, 2]
+        mapped = boxes * scale + shift
+        if scale[0] < 0:
+            mapped[:, [0, 2]] = mapped[:, [2, 0]]
+        if scale[1] < 0:
+            mapped[:, [1, 3]] = mapped[:, [3, 1]]
+        limits = np.array([width, height, width, height])
+        return np.asarray(np.minimum(np.maximum(mapped, 0.0), limits), dtype=np.float32)
     corners = np.ones((len(boxes), 4, 3))
     corners[:, :, :2] = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
     mapped = corners @ matrix.T  # (M, 4, 3)

@@ -147,9 +147,15 @@ def _refuse_bomb(height: int, width: int, where: str) -> None:
 
 def _read_fast(data: bytes, header: Header, divisor: int) -> tuple[Image, float, float] | None:
     reduction = min(divisor, 8) if header.kind == "jpeg" else 1
-    flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}.get(
-        reduction, cv2.IMREAD_REDUCED_COLOR_8
-    )
+    flags = {
+        1: cv2.IMREAD_COLOR,
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }[reduction]
+    rgb = getattr(cv2, "IMREAD_COLOR_RGB", 0)  # from OpenCV 4.11: no second pass to swap channels
+    if rgb:
+        flags = flags & ~cv2.IMREAD_COLOR | rgb
     try:
         # Orientation is applied below: which formats OpenCV turns by itself depends on its version.
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -157,7 +163,8 @@ def _read_fast(data: bytes, header: Header, divisor: int) -> tuple[Image, float,
         return None
     if image is None:
         return None
-    cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    if not rgb:
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     image = _upright(_as_image(image), header.orientation)
     if reduction == divisor:
         return image, 1.0 / reduction, 1.0 / reduction

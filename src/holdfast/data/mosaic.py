@@ -1,8 +1,8 @@
-"""Four images around one point, each warped once, straight into the output.
+"""Four images around one point, each resampled once, straight into the output.
 
 The usual way pastes four resized images on a canvas of twice the output's side, then warps and crops that
 canvas. The same picture comes from warping each tile with (random map) @ (placement), without the canvas and
-without resampling twice, and tiles that fall outside the output need not even be read. The cut of the canvas'
+without resampling twice, and tiles that fall outside the output need not even be read. The cut at the canvas'
 edge, which hides the outer parts of large tiles, is kept: it decides which boxes survive.
 
 Coordinates are edges: see augment.py. A single letterboxed image is a picture of one tile.
@@ -17,22 +17,39 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.augment import Boxes, Matrix, scaling, translation
+from holdfast.data.augment import Boxes, Matrix, is_upright, translation
 from holdfast.data.image import Image
 
-_SHARP = 1.0 + 1e-6
+_MAX_ENLARGED = 1.5  # how much a reduced image may be enlarged before the full one is read
+_MAX_SNAPPED = 2.0  # beyond this enlargement half a source pixel would be visible
+_ROUNDING = 1.0 + 1e-6
 
 
 class Placement(NamedTuple):
     """Where one image lies on the canvas.
 
     Attributes:
-        matrix: (3, 3), original pixels to canvas pixels; a scale and a shift.
-        visible: (4,) xyxy float64 in canvas pixels, the part of the image on the canvas.
+        ratio: canvas pixels per original pixel.
+        left: canvas column of the image's left edge.
+        top: canvas row of the image's top edge.
+        visible: xyxy in original pixels, the part of the image on the canvas.
     """
 
-    matrix: Matrix
-    visible: npt.NDArray[np.float64]
+    ratio: float
+    left: float
+    top: float
+    visible: tuple[float, float, float, float]
+
+    @property
+    def matrix(self) -> Matrix:
+        """(3, 3), original pixels to canvas pixels."""
+        return np.array([[self.ratio, 0.0, self.left], [0.0, self.ratio, self.top], [0.0, 0.0, 1.0]])
+
+    def cut(self, boxes: Boxes) -> Boxes:
+        """Cuts boxes (M, 4) xyxy in original pixels at the visible part of the image."""
+        x0, y0, x1, y1 = self.visible
+        low, high = np.array([x0, y0, x0, y0], np.float32), np.array([x1, y1, x1, y1], np.float32)
+        return np.asarray(np.minimum(np.maximum(boxes, low), high), dtype=np.float32)
 
 
 def place_mosaic(sizes: list[tuple[int, int]], centre: tuple[float, float], size: int) -> list[Placement]:
@@ -60,84 +77,120 @@ def place_single(height: int, width: int, size: int) -> Placement:
 
 
 def _placement(ratio: float, left: float, top: float, height: int, width: int, canvas: float) -> Placement:
-    whole = np.array([left, top, left + width * ratio, top + height * ratio])
-    return Placement(translation(left, top) @ scaling(ratio, ratio), whole.clip(0.0, canvas))
+    visible = (
+        max(-left / ratio, 0.0),
+        max(-top / ratio, 0.0),
+        min((canvas - left) / ratio, float(width)),
+        min((canvas - top) / ratio, float(height)),
+    )
+    return Placement(ratio, left, top, visible)
 
 
-def place_boxes(boxes: Boxes, placement: Placement) -> Boxes:
-    """Maps boxes (M, 4) xyxy from original to canvas pixels, cut at the visible part of their image."""
-    ratio = placement.matrix[0, 0]
-    shift = np.tile(placement.matrix[:2, 2], 2)
-    low, high = np.tile(placement.visible[:2], 2), np.tile(placement.visible[2:], 2)
-    return np.asarray(np.minimum(np.maximum(boxes * ratio + shift, low), high), dtype=np.float32)
+def reduction(matrix: Matrix, ratio: float) -> int:
+    """Returns the power of two by which an image may be shrunk while it is read.
 
+    Sampling an image at less than half its resolution skips pixels; reading it smaller averages them, and is
+    faster. A picture is never coarser than the usual way makes it (long side resized to the output first,
+    then enlarged by the random map), and a reduced image is enlarged by no more than 1.5.
 
-def reduction(matrix: Matrix) -> int:
-    """Returns the power of two by which an image may be shrunk before a warp that shrinks it anyway.
-
-    Bilinear sampling of an image at more than twice the target's resolution skips pixels; reading it smaller
-    averages them instead, and is faster.
+    Args:
+        matrix: (3, 3), original pixels to output pixels.
+        ratio: output side / long side of the image.
     """
-    scale = math.sqrt(abs(float(np.linalg.det(matrix[:2, :2]))))
+    scale = math.sqrt(abs(float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])))
+    scale = max(scale, 1e-6)
+    limit = max(1.0 / scale, min(1.0 / ratio, _MAX_ENLARGED / scale)) * _ROUNDING
     divisor = 1
-    while scale * divisor * 2 <= _SHARP and divisor < 1024:
+    while divisor * 2 <= limit and divisor < 1024:
         divisor *= 2
     return divisor
 
 
-def outline(placement: Placement, matrix: Matrix) -> npt.NDArray[np.float64]:
-    """Maps the visible part of a placed image to the output: (4, 2) corners in order around."""
-    x0, y0, x1, y1 = placement.visible
+def outline(placed: Placement, matrix: Matrix) -> npt.NDArray[np.float64]:
+    """Maps the visible part of an image to the output: (4, 2) corners in order around.
+
+    Args:
+        placed: where the image lies.
+        matrix: (3, 3), original pixels to output pixels.
+    """
+    x0, y0, x1, y1 = placed.visible
     mapped = np.array([[x0, y0, 1.0], [x1, y0, 1.0], [x1, y1, 1.0], [x0, y1, 1.0]]) @ matrix.T
     return np.asarray(mapped[:, :2] / np.maximum(mapped[:, 2:], 1e-3), dtype=np.float64)
 
 
-def touches(corners: npt.NDArray[np.float64], size: int) -> bool:
-    """Says whether an outline (4, 2) can cover any pixel centre of a (size, size) output."""
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    return bool((low < size - 0.5).all() and (high > 0.5).all() and (high - low > 0).all())
+def window_of(corners: npt.NDArray[np.float64], size: int) -> tuple[int, int, int, int] | None:
+    """Returns the pixels x0, y0, x1, y1 whose centres the hull of an outline covers, or None."""
+    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    x0, y0 = max(math.ceil(left - 0.5), 0), max(math.ceil(top - 0.5), 0)
+    x1, y1 = min(math.ceil(right - 0.5), size), min(math.ceil(bottom - 0.5), size)
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def paste(out: Image, pixels: Image, matrix: Matrix, corners: npt.NDArray[np.float64]) -> None:
-    """Warps an image into `out` in place, only inside an outline.
+def paste(
+    out: Image,
+    pixels: Image,
+    matrix: Matrix,
+    corners: npt.NDArray[np.float64],
+    window: tuple[int, int, int, int],
+) -> Matrix:
+    """Resamples an image into `out` in place, only inside an outline, and returns the map that was used.
 
     Pixels whose centre lies inside the outline are written; at its edge the image is continued, so no seam of
-    background shows between two tiles.
+    background shows between two tiles. Upright maps are done as crop and resize, several times faster than a
+    general
+    warp: the crop is rounded to whole source pixels, and the map returned is the rounded one, so boxes mapped
+    with it lie exactly on the pixels.
 
     Args:
         out: (H, W, 3) uint8.
         pixels: (h, w, 3) uint8.
         matrix: (3, 3) from `pixels` to `out`.
         corners: (4, 2) outline in `out`.
+        window: `window_of(corners)`.
     """
-    height, width = out.shape[:2]
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    x0, y0 = max(math.ceil(low[0] - 0.5), 0), max(math.ceil(low[1] - 0.5), 0)
-    x1, y1 = min(math.ceil(high[0] - 0.5), width), min(math.ceil(high[1] - 0.5), height)
-    if x0 >= x1 or y0 >= y1:
-        return
-    # Edge coordinates to the pixel centres OpenCV counts in, and the window's own origin.
-    local = translation(-0.5 - x0, -0.5 - y0) @ matrix @ translation(0.5, 0.5)
-    window = out[y0:y1, x0:x1]
-    flat = local[2, 0] == 0.0 and local[2, 1] == 0.0
-    if flat and local[0, 1] == 0.0 and local[1, 0] == 0.0:  # an upright rectangle: no mask needed
-        _warp(pixels, local, window, flat=True)
-        return
-    warped = np.empty_like(window, order="C")
-    _warp(pixels, local, warped, flat=flat)
-    mask = np.zeros(window.shape[:2], dtype=np.uint8)
-    polygon = np.rint((corners - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32)
-    cv2.fillConvexPoly(mask, polygon, 255, shift=4)
-    cv2.copyTo(warped, mask, window)
+    x0, y0, x1, y1 = window
+    target = out[y0:y1, x0:x1]
+    if is_upright(matrix):
+        if max(abs(matrix[0, 0]), abs(matrix[1, 1])) <= _MAX_SNAPPED:
+            return _paste_resized(target, pixels, matrix, window)
+        _warp(pixels, matrix, target, window)
+        return matrix
+    warped = np.empty_like(target, order="C")
+    _warp(pixels, matrix, warped, window)
+    mask = np.zeros(target.shape[:2], dtype=np.uint8)
+    cv2.fillConvexPoly(mask, np.rint((corners - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32), 255, shift=4)
+    cv2.copyTo(warped, mask, target)
+    return matrix
 
 
-def _warp(pixels: Image, local: Matrix, out: Image, *, flat: bool) -> None:
-    size = out.shape[1], out.shape[0]
-    if flat:
-        cv2.warpAffine(
-            pixels, local[:2], size, dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+def _paste_resized(target: Image, pixels: Image, matrix: Matrix, window: tuple[int, int, int, int]) -> Matrix:
+    height, width = pixels.shape[:2]
+    u0, u1, scale_x, shift_x = _snap(float(matrix[0, 0]), float(matrix[0, 2]), window[0], window[2], width)
+    v0, v1, scale_y, shift_y = _snap(float(matrix[1, 1]), float(matrix[1, 2]), window[1], window[3], height)
+    size = target.shape[1], target.shape[0]
+    part = pixels[v0:v1, u0:u1]
+    if scale_x < 0 or scale_y < 0:
+        code = -1 if scale_x < 0 and scale_y < 0 else 1 if scale_x < 0 else 0
+        cv2.flip(cv2.resize(part, size, interpolation=cv2.INTER_LINEAR), code, dst=target)
     else:
-        cv2.warpPerspective(
-            pixels, local, size, dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        cv2.resize(part, size, dst=target, interpolation=cv2.INTER_LINEAR)
+    return np.array([[scale_x, 0.0, shift_x], [0.0, scale_y, shift_y], [0.0, 0.0, 1.0]])
+
+
+def _snap(scale: float, shift: float, start: int, stop: int, length: int) -> tuple[int, int, float, float]:
+    """Rounds the source of output pixels start..stop to whole pixels: source range, scale and shift."""
+    ends = sorted(((start - shift) / scale, (stop - shift) / scale))
+    low = min(max(round(ends[0]), 0), length - 1)
+    high = min(max(round(ends[1]), low + 1), length)
+    snapped = math.copysign((stop - start) / (high - low), scale)
+    return low, high, snapped, start - snapped * (low if scale > 0 else high)
+
+
+def _warp(pixels: Image, matrix: Matrix, out: Image, window: tuple[int, int, int, int]) -> None:
+    # Edge coordinates to the pixel centres OpenCV counts in, and to the window's own origin.
+    local = translation(-0.5 - window[0], -0.5 - window[1]) @ matrix @ translation(0.5, 0.5)
+    size, flags, border = (out.shape[1], out.shape[0]), cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
+    if local[2, 0] == 0.0 and local[2, 1] == 0.0:
+        cv2.warpAffine(pixels, local[:2], size, dst=out, flags=flags, borderMode=border)
+    else:
+        cv2.warpPerspective(pixels, local, size, dst=out, flags=flags, borderMode=border)

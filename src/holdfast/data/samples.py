@@ -16,16 +16,7 @@ from holdfast.data.color import apply_hsv, hsv_gains
 from holdfast.data.image import FILL, Image, read_image, read_reduced
 from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox, apply, batch_shape, place
-from holdfast.data.mosaic import (
-    Placement,
-    outline,
-    paste,
-    place_boxes,
-    place_mosaic,
-    place_single,
-    reduction,
-    touches,
-)
+from holdfast.data.mosaic import Placement, outline, paste, place_mosaic, place_single, reduction, window_of
 from holdfast.data.random import Draw, draws
 from holdfast.errors import DataError
 
@@ -147,12 +138,12 @@ class TrainSamples:
             horizontal=bool(sides[0] < self.fliplr),
             vertical=bool(sides[1] < self.flipud),
         )
-        chance = draws(self.seed, epoch, index, Draw.MIXUP)
         tiled = self.mosaic_on(epoch) and bool(
             draws(self.seed, epoch, index, Draw.MOSAIC).random() < self.mosaic
         )
         classes, boxes = self._picture(epoch, index, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, out)
-        if tiled and chance.random() < self.mixup:
+        chance = draws(self.seed, epoch, index, Draw.MIXUP) if tiled and self.mixup else None
+        if chance is not None and chance.random() < self.mixup:
             partner = int(chance.random() * len(self.index))
             ratio = float(chance.beta(32.0, 32.0))
             other = np.empty_like(out)
@@ -181,9 +172,9 @@ class TrainSamples:
             rng = draws(self.seed, epoch, index, tiles)
             rng.random()  # whether a mosaic at all
             partners = (rng.random(3) * len(self.index)).astype(np.int64).tolist()
-            order = np.argsort(rng.random(4), kind="stable")
+            order = np.argsort(rng.random(4), kind="stable").tolist()
             images = [[first, *partners][i] for i in order]
-            x, y = (rng.random(2) + 0.5) * size
+            x, y = ((rng.random(2) + 0.5) * size).tolist()
             placements = place_mosaic([self._size(i) for i in images], (x, y), size)
         else:
             images, placements = [first], [place_single(*self._size(first), size)]
@@ -195,30 +186,35 @@ class TrainSamples:
         )
         matrix = turn @ matrix
         out.fill(FILL)
-        labels = [
-            self._tile(image, placed, matrix, zoom, out)
-            for image, placed in zip(images, placements, strict=True)
-        ]
-        return np.concatenate([part[0] for part in labels]), np.concatenate([part[1] for part in labels])
+        classes, before, after = [], [], []
+        for image, placed in zip(images, placements, strict=True):
+            used = self._tile(image, placed, matrix @ placed.matrix, out)
+            if used is None:
+                continue
+            labels, boxes = self.index.labels(image)
+            cut = placed.cut(boxes)
+            classes.append(labels)
+            before.append(cut * np.float32(placed.ratio))
+            after.append(warp_boxes(cut, used, width=size, height=size))
+        if not classes:
+            return np.zeros(0, dtype=np.int64), np.zeros((0, 4), dtype=np.float32)
+        labels, boxes = np.concatenate(classes), np.concatenate(after)
+        keep = keep_boxes(np.concatenate(before), boxes, zoom=zoom)
+        return labels[keep], boxes[keep]
 
     def _size(self, index: int) -> tuple[int, int]:
-        height, width = self.index.sizes[index]
-        return int(height), int(width)
+        height, width = self.index.sizes[index].tolist()
+        return height, width
 
-    def _tile(
-        self, index: int, placed: Placement, matrix: Matrix, zoom: float, out: Image
-    ) -> tuple[Classes, Boxes]:
+    def _tile(self, index: int, placed: Placement, matrix: Matrix, out: Image) -> Matrix | None:
+        """Draws one image; returns the map of its boxes, or None when it is off the picture (then not read)."""
         corners = outline(placed, matrix)
-        if not touches(corners, self.imgsz):  # not on the picture: no need to read it
-            return np.zeros(0, dtype=np.int64), np.zeros((0, 4), dtype=np.float32)
-        whole = matrix @ placed.matrix
-        pixels, scale_x, scale_y = read_reduced(self.index.path(index), reduction(whole))
-        paste(out, pixels, whole @ scaling(1 / scale_x, 1 / scale_y), corners)
-        classes, boxes = self.index.labels(index)
-        before = place_boxes(boxes, placed)
-        after = warp_boxes(before, matrix, width=self.imgsz, height=self.imgsz)
-        keep = keep_boxes(before, after, zoom=zoom)
-        return classes[keep], after[keep]
+        window = window_of(corners, self.imgsz)
+        if window is None:
+            return None
+        pixels, scale_x, scale_y = read_reduced(self.index.path(index), reduction(matrix, placed.ratio))
+        used = paste(out, pixels, matrix @ scaling(1 / scale_x, 1 / scale_y), corners, window)
+        return used @ scaling(scale_x, scale_y)
 
 
 class EvalSamples:

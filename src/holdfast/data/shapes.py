@@ -1,8 +1,9 @@
 """A generated data set of drawn shapes: something to train on where there is no data and no network.
 
-Circles, squares, triangles and stars of many sizes, colours and angles on textured backgrounds, in images of several shapes.
-Easy enough for a small model from random weights within minutes, yet not trivial: outlines and fills, clutter of lines and
-speckles that belongs to no class, images without any object. Every picture is a function of (seed, split, number).
+Circles, squares, triangles and stars of many sizes, colours and angles on textured backgrounds, in images of
+several shapes. Easy enough for a small model from random weights within minutes, yet not trivial: outlines
+and fills, clutter of lines and speckles that belongs to no class, images without any object. Every picture is
+a function of (seed, split, number).
 """
 
 from __future__ import annotations
@@ -119,22 +120,19 @@ def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
 
 def _outline(label: int, x: float, y: float, radius: float, turn: float) -> npt.NDArray[np.float64]:
     """Returns the corners (K, 2) of a shape within a circle of `radius` around (x, y)."""
-    if label == 0:
-        angles, radii = np.linspace(0, 2 * math.pi, 72, endpoint=False), np.full(72, radius)
-    elif label == 3:
-        angles = turn + np.arange(10) * (math.pi / 5)
-        radii = np.where(np.arange(10) % 2 == 0, radius, radius * 0.45)
-    else:
-        corners = 4 if label == 1 else 3
-        angles, radii = turn + np.arange(corners) * (2 * math.pi / corners), np.full(corners, radius)
+    count = {0: 72, 1: 4, 2: 3, 3: 10}[label]
+    angles = turn + np.arange(count) * (2 * math.pi / count)
+    radii = np.full(count, radius)
+    if label == 3:
+        radii[1::2] *= 0.45
     return np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], axis=1)
 
 
 def _draw(rng: np.random.Generator, image: Image, outline: npt.NDArray[np.float64], radius: float) -> None:
-    """Fills a shape in a colour that stands out and draws its rim; boxes are edges, so half a pixel is taken off."""
+    """Fills a shape in a colour that stands out, half with a rim; outlines are edges, OpenCV wants centres."""
+    middle = outline.mean(axis=0)
     around = np.rint((outline - 0.5) * 16).astype(np.int32)
-    centre = outline.mean(axis=0).astype(int)
-    below = image[centre[1], centre[0]].astype(int)
+    below = image[int(middle[1]), int(middle[0])].astype(int)
     colour = _colour(rng)
     for _ in range(_TRIES):
         if np.abs(np.array(colour) - below).sum() > 160:
