@@ -65,7 +65,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["models", "--all"], 2, "takes no keys"),
         (["help", "trian"], 2, "There is no verb 'trian'"),
         (["train", "--data", "no-such.yaml"], 3, "no-such.yaml"),
-        (["train", "--model", "yolov9-z", "--data", "no-such.yaml"], 2, "yolov9-z"),
         (["val", "--model", "no-such.pt", "--data", "x.yaml"], 4, "no-such.pt"),
         (["predict", "--model", "no-such.pt", "--source", "x.jpg"], 4, "no-such.pt"),
     ],

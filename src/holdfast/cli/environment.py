@@ -48,7 +48,7 @@ def _torch(warnings: list[str]) -> list[tuple[str, str]]:
         ("driver", _driver() or "no NVIDIA driver found"),
     ]
     if built and torch.cuda.is_available():
-        facts.append(("cudnn", str(torch.backends.cudnn.version())))
+        facts.append(("cudnn", str(torch.backends.cudnn.version())))  # type: ignore[no-untyped-call]
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
             name = torch.cuda.get_device_name(number)

@@ -1,0 +1,252 @@
+"""The two doors meet here: `YOLO` for Python, and one function per verb that the command line shares with it.
+
+Unusual: thin on purpose. Settings are built, the parts that may not know each other (trainer, validator,
+reports) are handed to each other, and that is all. torch comes with the first model, not with this module.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from holdfast.errors import SettingsError
+from holdfast.settings import PredictSettings, TrainSettings, ValSettings
+from holdfast.settings.base import tidy
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.evaluate.coco import DetectionMetrics
+    from holdfast.load import LoadedModel
+    from holdfast.models.yolov9 import YOLOv9
+    from holdfast.post.results import Results
+    from holdfast.train.session import TrainResult
+    from holdfast.val.run import ValResult
+
+_TASKS = ("detect",)
+
+Say = Callable[[str], None]
+
+
+class YOLO:
+    """A detector and what one does with it, under the keyword names users know.
+
+    Args:
+        model: a model name for random weights (`yolov9-t`, `yolov9-s.yaml`), or a weight file of ours or of
+            the official program.
+        task: only `detect` so far; None takes the model's.
+        verbose: print what was loaded.
+
+    Raises:
+        SettingsError: no such model or task.
+        WeightsError: a weight file that is missing, damaged or unsafe.
+    """
+
+    def __init__(
+        self, model: str | Path = "yolov9-t", task: str | None = None, *, verbose: bool = False
+    ) -> None:
+        if task not in (None, *_TASKS):
+            raise SettingsError(f"There is no task '{task}'.", hint=f"Tasks are {', '.join(_TASKS)}.")
+        self._say: Say = print
+        self._adopt(model)
+        if verbose:
+            self._say(f"{self.model.name}: {self._loaded.origin}")
+
+    def _adopt(self, source: str | Path) -> None:
+        from holdfast.load import load_model
+
+        self._loaded: LoadedModel = load_model(source)
+        self._source, self._weights = str(source), ""
+        self._folded: YOLOv9 | None = None
+
+    @property
+    def model(self) -> YOLOv9:
+        """The torch module."""
+        return self._loaded.model
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class names by number."""
+        return self.model.names
+
+    @property
+    def task(self) -> str:
+        """What the model does: `detect`."""
+        return self.model.task
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def load(self, weights: str | Path) -> YOLO:
+        """Takes over a weight file, and returns the object itself.
+
+        A file of the same architecture replaces the model, class names included; of another one, every tensor
+        that fits is taken over.
+        """
+        from holdfast.load import load_model
+
+        given = load_model(weights)
+        if given.model.name == self.model.name:
+            self._loaded, self._source, self._weights = given, str(weights), ""
+        else:
+            self._loaded = load_model(self._source, weights=weights)
+            self._weights = str(weights)
+        self._folded = None
+        return self
+
+    def info(
+        self, detailed: bool = False, verbose: bool = True, imgsz: int = 640
+    ) -> tuple[int, int, int, float]:
+        """Counts the model.
+
+        Args:
+            detailed: also print one line per parameter.
+            verbose: print the summary.
+            imgsz: side of the square input the cost is counted for.
+
+        Returns:
+            Number of modules, parameters, trainable parameters, and GFLOPs.
+        """
+        from holdfast.models.profile import profile
+
+        layers = sum(1 for _ in self.model.modules()) - 1
+        counted = profile(self.model, imgsz=imgsz)
+        if detailed:
+            for name, parameter in self.model.named_parameters():
+                self._say(f"{name:<60} {tuple(parameter.shape)!s:<20} {parameter.numel():,}")
+        if verbose:
+            self._say(
+                f"{self.model.name}: {layers} modules, {counted.parameters:,} parameters, "
+                f"{counted.trainable:,} trainable, {counted.gflops:.1f} GFLOPs at {imgsz}"
+            )
+        return layers, counted.parameters, counted.trainable, counted.gflops
+
+    def train(self, **keys: Any) -> DetectionMetrics:
+        """Trains as `holdfast train` does and goes on with the best weights of the run.
+
+        Args:
+            keys: keys of `holdfast train`; `data` is needed. `resume=True` continues the run of this file.
+
+        Returns:
+            Metrics of the best weights on the validation images.
+        """
+        values = tidy(TrainSettings, keys)
+        if values.get("resume"):
+            if values["resume"] is True and self._source.endswith(".pt"):
+                values["resume"] = self._source
+        else:
+            values.setdefault("model", self._source)
+            values.setdefault("weights", self._weights)
+        result = run_train(TrainSettings(**values), say=self._say)
+        self._adopt(result.best)
+        metrics: DetectionMetrics = result.validation.metrics
+        return metrics
+
+    def val(self, **keys: Any) -> DetectionMetrics:
+        """Measures AP as `holdfast val` does.
+
+        Args:
+            keys: keys of `holdfast val`; `data` is needed.
+        """
+        settings = ValSettings(**{"model": self._source, **tidy(ValSettings, keys)})
+        return run_val(settings, model=self.model, say=self._say).metrics
+
+    @overload
+    def predict(self, source: Any = ..., stream: Literal[False] = ..., **keys: Any) -> list[Results]: ...
+
+    @overload
+    def predict(self, source: Any, stream: Literal[True], **keys: Any) -> Iterator[Results]: ...
+
+    @overload
+    def predict(self, source: Any = ..., *, stream: Literal[True], **keys: Any) -> Iterator[Results]: ...
+
+    def predict(
+        self, source: Any = None, stream: bool = False, **keys: Any
+    ) -> list[Results] | Iterator[Results]:
+        """Detects on pictures and videos.
+
+        Args:
+            source: path, folder, glob, list file, video, array (H, W, 3) BGR uint8, PIL image, or a list.
+            stream: return an iterator that holds one result at a time.
+            keys: keys of `holdfast predict`. Unlike there, nothing is written unless `save` asks for it.
+        """
+        values = {"model": self._source, **tidy(PredictSettings, keys)}
+        values.setdefault("save", False)
+        if isinstance(source, str | Path):
+            values["source"], source = str(source), None
+        settings = PredictSettings(**values)
+        return _predict(settings, self._network(half=settings.half), source, stream, self._say)
+
+    __call__ = predict
+
+    def _network(self, *, half: bool) -> YOLOv9:
+        """The folded model, made once; for half precision a copy, whose number format will change."""
+        if half:
+            return copy.deepcopy(self.model)
+        if self._folded is None:
+            self._folded = self.model.deploy()
+        return self._folded
+
+
+def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
+    """Runs `holdfast train`."""
+    if not settings.resume:
+        settings.require("model", "data")
+    from holdfast.report.run import RunReporter
+    from holdfast.train.session import fit
+    from holdfast.val.run import Evaluator, results_summary
+
+    _say_notes(settings.notes, settings.verbose, say)
+    return fit(settings, make_evaluator=Evaluator, reporter=RunReporter(summary=results_summary), say=say)
+
+
+def run_val(settings: ValSettings, *, model: YOLOv9 | None = None, say: Say = print) -> ValResult:
+    """Runs `holdfast val`; `model` spares loading what is loaded already."""
+    settings.require("model", "data")
+    from holdfast.load import load_model
+    from holdfast.report.run import draw_validation
+    from holdfast.val.run import validate_settings
+
+    if model is None:
+        loaded = load_model(settings.model)
+        _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
+        model = loaded.model
+    return validate_settings(settings, model=model, report=draw_validation, say=say)
+
+
+def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, str]:
+    """Runs `holdfast predict`, holding one picture at a time.
+
+    Returns:
+        Number of pictures read, and the folder written to (empty when nothing was).
+    """
+    settings.require("model", "source")
+    from holdfast.load import load_model
+
+    loaded = load_model(settings.model)
+    _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
+    count, folder = 0, ""
+    for result in _predict(settings, loaded.model, None, True, say):
+        count, folder = count + 1, str(result.save_dir or "")
+    return count, folder
+
+
+def _predict(
+    settings: PredictSettings, model: YOLOv9, source: Any, stream: bool, say: Say
+) -> list[Results] | Iterator[Results]:
+    from holdfast.predict.entry import predict_settings
+
+    if stream:
+        return predict_settings(settings, model=model, source=source, stream=True, say=say)
+    return predict_settings(settings, model=model, source=source, say=say)
+
+
+def _say_notes(notes: tuple[str, ...], verbose: bool, say: Say) -> None:
+    if verbose:
+        for note in notes:
+            say(note)
+
