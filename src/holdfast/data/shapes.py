@@ -129,7 +129,7 @@ def _outline(label: int, x: float, y: float, radius: float, turn: float) -> npt.
 
 
 def _draw(rng: np.random.Generator, image: Image, outline: npt.NDArray[np.float64], radius: float) -> None:
-    """Fills a shape in a colour that stands out, half with a rim; outlines are edges, OpenCV wants centres."""
+    """Fills a shape in a colour that stands out; outlines are edges, OpenCV wants pixel centres."""
     middle = outline.mean(axis=0)
     around = np.rint((outline - 0.5) * 16).astype(np.int32)
     below = image[int(middle[1]), int(middle[0])].astype(int)
