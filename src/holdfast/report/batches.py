@@ -1,0 +1,102 @@
+"""Batches as pictures: what the network is fed, what it should find and what it found.
+
+Dimensions: B images of one batch, (B, 3, H, W) uint8 RGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from holdfast.errors import DataError
+from holdfast.geometry.targets import Targets
+from holdfast.post.draw import mosaic_grid
+
+LIMIT = 16  # images on one picture
+
+
+def draw_targets(
+    path: Path, images: Tensor, targets: Targets, names: Mapping[int, str], files: Sequence[str]
+) -> Path:
+    """Writes a batch with its true boxes.
+
+    Args:
+        path: the picture, .jpg or .png.
+        images: (B, 3, H, W) uint8 RGB.
+        targets: boxes in pixels of `images`.
+        names: class index to name.
+        files: B paths; their last parts become captions.
+
+    Returns:
+        `path`.
+    """
+    targets = targets.to("cpu")
+    mine = [targets.image == i for i in range(min(len(images), LIMIT))]
+    grid = mosaic_grid(
+        _pictures(images),
+        [targets.boxes[m].numpy() for m in mine],
+        [targets.classes[m].tolist() for m in mine],
+        names,
+        titles=[Path(file).name for file in files[:LIMIT]],
+        limit=LIMIT,
+    )
+    return _write(path, grid)
+
+
+def draw_found(
+    path: Path,
+    images: Tensor,
+    found: Sequence[Tensor],
+    names: Mapping[int, str],
+    files: Sequence[str],
+    *,
+    conf: float = 0.25,
+) -> Path:
+    """Writes a batch with its detections above `conf`.
+
+    Args:
+        path: the picture, .jpg or .png.
+        images: (B, 3, H, W) uint8 RGB.
+        found: per image (n, 6) xyxy in pixels of `images`, score, class.
+        names: class index to name.
+        files: B paths; their last parts become captions.
+        conf: least confidence that is drawn.
+
+    Returns:
+        `path`.
+    """
+    rows = [r.detach().float().cpu() for r in found[:LIMIT]]
+    rows = [r[r[:, 4] >= conf].flip(0) for r in rows]  # the best end on top
+    grid = mosaic_grid(
+        _pictures(images),
+        [r[:, :4].numpy() for r in rows],
+        [r[:, 5].int().tolist() for r in rows],
+        names,
+        scores=[r[:, 4].tolist() for r in rows],
+        titles=[Path(file).name for file in files[:LIMIT]],
+        limit=LIMIT,
+    )
+    return _write(path, grid)
+
+
+def _pictures(images: Tensor) -> list[NDArray[np.uint8]]:
+    """(B, 3, H, W) -> up to LIMIT arrays (H, W, 3)."""
+    return [np.ascontiguousarray(image) for image in images[:LIMIT].permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def _write(path: Path, rgb: NDArray[np.uint8]) -> Path:
+    good, data = cv2.imencode(
+        path.suffix, np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 90]
+    )
+    if not good:
+        raise DataError(
+            "the picture cannot be encoded.", path=path, hint="Use a name that ends in .jpg or .png."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.tobytes())
+    return path
