@@ -34,7 +34,7 @@ class BoxParts(NamedTuple):
 
     def take(self, index: Tensor) -> BoxParts:
         """Returns the parts of the boxes at `index`, an integer tensor of any shape (fields must be 1-D)."""
-        return BoxParts(*(field[index] for field in self))
+        return BoxParts(*(field.index_select(0, index.reshape(-1)).view(index.shape) for field in self))
 
     def column(self) -> BoxParts:
         """Returns the parts with a trailing dimension of one, to be broadcast against rows of other boxes."""

@@ -12,7 +12,7 @@ Unusual here:
 * Pairs whose metric is 0 are never picked. (Implementations that take the top k of a dense table let them through with
   a target score of 0, chosen by the accident of how a sort breaks ties.)
 
-Dimensions: B images, A anchors of a batch, G objects, C classes, M candidate pairs of a chunk, P assigned anchors.
+Dimensions: B images, U candidate anchors of the batch, G objects, C classes, P assigned anchors.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from holdfast.geometry.iou import BoxParts, box_parts, ciou_of_parts
 from holdfast.losses.candidates import MARGIN, Candidates, chunks
+from holdfast.losses.maps import values
 
 _EPS = 1e-9
 
@@ -33,28 +34,22 @@ class Assignment(NamedTuple):
     """Anchors that have an object, sorted by (level, image, cell).
 
     Attributes:
-        image: (P,) int64.
-        cell: (P,) int64, row-major position in the map of the level.
+        anchor: (P,) int64, ascending, number among the candidates.
         target: (P,) int64, row of the targets.
         score: (P,) float32, target score of the object's class, in (0, 1].
-        point: (P, 2) float32, x and y of the anchor in cells of its level.
-        stride: (P,) float32, input pixels per cell.
         sizes: assigned anchors of each level.
     """
 
-    image: Tensor
-    cell: Tensor
+    anchor: Tensor
     target: Tensor
     score: Tensor
-    point: Tensor
-    stride: Tensor
     sizes: list[int]
 
 
 @torch.no_grad()
 def assign(
     logits: Sequence[Tensor],
-    boxes: Sequence[Tensor],
+    boxes: Tensor,
     candidates: Candidates,
     *,
     topk: int = 10,
@@ -67,7 +62,7 @@ def assign(
 
     Args:
         logits: per level (B, C, H, W) class logits, any float dtype and memory format.
-        boxes: per level (B, H * W, 4) float32 predicted boxes, xyxy in input pixels.
+        boxes: (U, 4) float32 predicted boxes at the candidate anchors, xyxy in input pixels.
         candidates: the objects, and the anchors inside them.
         topk: anchors an object may pick.
         alpha: exponent of the score.
@@ -75,52 +70,60 @@ def assign(
         second_topk: anchors an object may keep once contested anchors are settled; None keeps all.
         contest: which objects of the image may win a contested anchor.
     """
-    maps = [level.detach().flatten(2) for level in logits]
-    predicted = box_parts(torch.cat([level.reshape(-1, 4) for level in boxes]))
-    picked, picker = _pick(maps, predicted, candidates, topk, alpha, beta)
-
-    owner = torch.full((candidates.starts[-1],), -1, dtype=torch.int64, device=picked.device)
+    predicted = box_parts(boxes)
+    picked, picker = _pick(logits, predicted, candidates, topk, alpha, beta)
+    owner = torch.full((len(boxes),), -1, dtype=torch.int64, device=picked.device)
     owner[picked] = picker
     contested = (torch.bincount(picked, minlength=len(owner)) > 1).nonzero().squeeze(1)
     if len(contested):
         owner[contested] = _settle(contested, predicted, candidates, contest)
     anchor = (owner >= 0).nonzero().squeeze(1)
-    target = owner[anchor]
-    level, image, cell = candidates.locate(anchor)
-    sizes = torch.bincount(level, minlength=len(maps)).tolist()
-    score = _class_score(maps, sizes, image, candidates.classes[target], cell)
+    target = owner.index_select(0, anchor)
+    sizes = _sizes(anchor, candidates)
+    image, cell = candidates.of_image.index_select(0, anchor), candidates.cell.index_select(0, anchor)
+    score = _class_score(logits, sizes, image, candidates.classes.index_select(0, target), cell)
     overlap = _overlap(candidates.truth.take(target), predicted.take(anchor))
     metric = score**alpha * overlap**beta
     if second_topk is not None:
         keep = _best_of_each(metric, target, second_topk)
-        level, image, cell, target, overlap, metric = (
-            x[keep] for x in (level, image, cell, target, overlap, metric)
-        )
-        sizes = torch.bincount(level, minlength=len(maps)).tolist()
+        anchor, target, overlap, metric = (x.index_select(0, keep) for x in (anchor, target, overlap, metric))
+        sizes = _sizes(anchor, candidates)
     objects = len(candidates.image)
     best_metric = metric.new_zeros(objects).scatter_reduce_(0, target, metric, "amax")
     best_overlap = overlap.new_zeros(objects).scatter_reduce_(0, target, overlap, "amax")
-    aligned = metric / (best_metric[target] + _EPS) * best_overlap[target]
-    return Assignment(image, cell, target, aligned, *candidates.of_cell(level, cell), sizes)
+    aligned = metric / (best_metric.index_select(0, target) + _EPS) * best_overlap.index_select(0, target)
+    return Assignment(anchor, target, aligned, sizes)
+
+
+def _sizes(anchor: Tensor, candidates: Candidates) -> list[int]:
+    counts: list[int] = (
+        candidates.level.index_select(0, anchor).bincount(minlength=candidates.levels).tolist()
+    )
+    return counts
 
 
 def _pick(
-    maps: Sequence[Tensor], predicted: BoxParts, candidates: Candidates, topk: int, alpha: float, beta: float
+    logits: Sequence[Tensor],
+    predicted: BoxParts,
+    candidates: Candidates,
+    topk: int,
+    alpha: float,
+    beta: float,
 ) -> tuple[Tensor, Tensor]:
-    """Lets every object pick its best anchors: anchor number and object of every pick."""
+    """Lets every object pick its best anchors: candidate number and object of every pick."""
     nothing = candidates.image[:0]
     picked, picker = [nothing], [nothing]
     for pairs in candidates.pairs():
-        score = _class_score(maps, pairs.sizes, pairs.image, pairs.classes, pairs.cell)
+        score = _class_score(logits, pairs.sizes, pairs.image, pairs.classes, pairs.cell)
         metric = score**alpha * _overlap(pairs.truth, predicted.take(pairs.anchor)) ** beta
         rows = len(pairs.objects)
-        table = metric.new_zeros(rows, pairs.longest)
-        table.view(-1)[pairs.place] = metric
-        number = pairs.anchor.new_zeros(rows, pairs.longest)
-        number.view(-1)[pairs.place] = pairs.anchor
-        value, column = table.topk(min(topk, pairs.longest), dim=1)
+        table = metric.new_zeros(rows * pairs.longest)
+        table[pairs.place] = metric
+        number = torch.zeros_like(table, dtype=torch.int64)
+        number[pairs.place] = pairs.anchor
+        value, column = table.view(rows, -1).topk(min(topk, pairs.longest), dim=1)
         row, rank = (value > 0).nonzero(as_tuple=True)
-        picked.append(number[row, column[row, rank]])
+        picked.append(number[row * pairs.longest + column[row, rank]])
         picker.append(pairs.objects[row])
     return torch.cat(picked), torch.cat(picker)
 
@@ -128,22 +131,22 @@ def _pick(
 def _settle(
     contested: Tensor, predicted: BoxParts, candidates: Candidates, contest: Literal["all", "candidates"]
 ) -> Tensor:
-    """Gives contested anchors (numbers) to the object of their image with the largest overlap, the first on ties."""
+    """Gives contested anchors to the object of their image with the largest overlap, the first on ties."""
     per_image = torch.bincount(candidates.image, minlength=candidates.batch)
     first = per_image.cumsum(0) - per_image
-    level, image, cell = candidates.locate(contested)
+    image = candidates.of_image.index_select(0, contested)
     lengths = per_image[image]
     host = lengths.cpu().numpy()
     winner = torch.empty_like(contested)
     for rows in chunks(host, candidates.chunk):
         part = torch.from_numpy(rows).to(contested.device, non_blocking=True)
+        anchor = contested[part]
         column = torch.arange(int(host[rows].max()), device=contested.device)
         real = column < lengths[part].unsqueeze(1)  # (rows, objects of the fullest image)
         rival = first[image[part]].unsqueeze(1) + torch.where(real, column, 0)
-        overlap = _overlap(candidates.truth.take(rival), predicted.take(contested[part]).column())
+        overlap = _overlap(candidates.truth.take(rival), predicted.take(anchor).column())
         if contest == "candidates":
-            point, stride = candidates.of_cell(level[part], cell[part])
-            point = (point * stride.unsqueeze(1)).unsqueeze(1)
+            point = (candidates.point[anchor] * candidates.stride[anchor].unsqueeze(1)).unsqueeze(1)
             box = candidates.reach[rival]
             gap = torch.minimum(point - box[..., :2], box[..., 2:] - point).amin(-1)
             real = real & (gap > MARGIN)
@@ -157,13 +160,13 @@ def _overlap(truth: BoxParts, predicted: BoxParts) -> Tensor:
 
 
 def _class_score(
-    maps: Sequence[Tensor], sizes: list[int], image: Tensor, classes: Tensor, cell: Tensor
+    logits: Sequence[Tensor], sizes: list[int], image: Tensor, classes: Tensor, cell: Tensor
 ) -> Tensor:
-    """Probabilities at (image, class, cell) of entries sorted by level, from maps (B, C, H * W)."""
+    """Probabilities at (image, class, cell) of entries sorted by level."""
     parts, start = [], 0
-    for level, size in zip(maps, sizes, strict=True):
+    for level, size in zip(logits, sizes, strict=True):
         here = slice(start, start + size)
-        parts.append(level[image[here], classes[here], cell[here]])
+        parts.append(values(level.detach(), image[here], classes[here], cell[here]))
         start += size
     return torch.cat(parts).float().sigmoid_()
 

@@ -1,13 +1,14 @@
 """Candidate pairs of the assigner: which anchors lie inside which objects, listed without testing every pair.
 
-The cells inside a box form a rectangle on each level, found by arithmetic (`geometry.anchors.cells_inside`). Work and
-memory follow the number of cells inside boxes, and pairs are handed out in chunks of bounded size, so memory does not
-grow with the number of objects of an image. Pairs depend on the ground truth alone: several branches share one list.
+The cells inside a box form a rectangle on each level, found by arithmetic (`geometry.anchors.cells_inside`). Work
+and memory follow the number of cells inside boxes, and pairs are handed out in chunks of bounded size, so memory does
+not grow with the number of objects of an image. All of this depends on the ground truth alone: several branches share
+one list.
 
-Anchors of a batch are numbered level by level: level, then image, then row, then column. So the anchors of a level are
-one range of numbers, and sorting by number groups what lives in the same map.
+An anchor that lies in no box plays no part, so anchors that lie in some box ("candidates") are numbered by themselves,
+level by level: level, then image, then row, then column. Those of one level are one range of numbers.
 
-Dimensions: B images, L levels, A anchors of a batch (over all images), G objects, M candidate pairs of a chunk.
+Dimensions: B images, L levels, U candidate anchors of the batch, G objects, M candidate pairs of a chunk.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from holdfast.geometry.anchors import anchor_points, cells_inside
+from holdfast.geometry.anchors import CellRanges, anchor_points, cells_inside
 from holdfast.geometry.iou import BoxParts, box_parts
 from holdfast.geometry.targets import Targets
 
@@ -34,31 +35,44 @@ class Pairs(NamedTuple):
 
     Attributes:
         objects: (rows,) int64, the objects of this chunk.
-        truth: (M,) parts of the object's box.
         target: (M,) int64, the object.
+        truth: (M,) parts of the object's box.
         image: (M,) int64, its image.
         classes: (M,) int64, its class.
-        anchor: (M,) int64, number of the anchor within the batch.
         cell: (M,) int64, position of the anchor in the map of its level and image.
+        anchor: (M,) int64, number of the anchor among the candidates.
         place: (M,) int64, position in a (rows, longest) table, one row per object.
         longest: most pairs of one object.
         sizes: pairs of each level.
     """
 
     objects: Tensor
-    truth: BoxParts
     target: Tensor
+    truth: BoxParts
     image: Tensor
     classes: Tensor
-    anchor: Tensor
     cell: Tensor
+    anchor: Tensor
     place: Tensor
     longest: int
     sizes: list[int]
 
 
 class Candidates:
-    """Objects of a batch with the anchors inside them."""
+    """Objects of a batch with the anchors inside them.
+
+    Attributes:
+        batch: B.
+        levels: L.
+        image, classes: (G,) int64 of the objects.
+        truth: (G,) parts of their boxes.
+        reach: (G, 4) boxes of the test "inside".
+        level, of_image, cell: (U,) int64, where each candidate anchor is.
+        point: (U, 2) float32, x and y of the anchor in cells of its level.
+        stride: (U,) float32, input pixels per cell.
+        sizes: candidate anchors of each level.
+        chunk: pairs held at a time.
+    """
 
     def __init__(
         self,
@@ -70,7 +84,7 @@ class Candidates:
         smallest_side: float = 0.0,
         chunk: int | None = None,
     ) -> None:
-        """Measures the objects; pairs are listed later, by `pairs`.
+        """Measures the objects and finds the anchors inside any of them; pairs are listed later, by `pairs`.
 
         Args:
             targets: ground truth, sorted by image. Objects without area or with non-finite corners have no candidates.
@@ -82,26 +96,35 @@ class Candidates:
         """
         device = targets.boxes.device
         boxes = torch.where(torch.isfinite(targets.boxes).all(-1, keepdim=True), targets.boxes, 0.0).float()
-        self.batch = batch
+        self.batch, self.levels = batch, len(shapes)
         self.image, self.classes = targets.image, targets.classes
         self.truth = box_parts(boxes)
         self.reach = _enlarge(boxes, smallest_side) if smallest_side > 0 else boxes
         self.chunk = chunk or (_CHUNK_HOST if device.type == "cpu" else _CHUNK_DEVICE)
-        self.cells = [h * w for h, w in shapes]
-        self.starts = [
-            int(x) for x in np.cumsum([0, *(batch * n for n in self.cells)])
-        ]  # (L + 1,) anchor numbers
-        points, steps = anchor_points(shapes, strides, device=device)
-        self.points, self.steps = points, steps  # per image: cells of the level, and stride
-        self._cells = torch.tensor(self.cells, device=device)
-        self._starts = torch.tensor(self.starts[:-1], device=device)
-        self._pitch = torch.tensor([w for _, w in shapes], device=device)
+
         ranges = cells_inside(self.reach, shapes, strides, margin=MARGIN)
         self._width = ranges.width
         self._height = torch.where(ranges.width > 0, ranges.height, 0)
+        self._pitch = torch.tensor([w for _, w in shapes], device=device)
         self._corner = ranges.y * self._pitch + ranges.x  # (G, L) first cell
         self._counts = (self._width * self._height).cpu().numpy()  # the one transfer that plans the chunks
         self._only: Pairs | None = None
+
+        cells = np.array([h * w for h, w in shapes])
+        self._cells = torch.from_numpy(cells).to(device)
+        self._starts = torch.from_numpy(np.cumsum(batch * cells) - batch * cells).to(device)
+        covered = torch.cat([_covered(ranges, self.image, i, batch, shape) for i, shape in enumerate(shapes)])
+        number = covered.nonzero().squeeze(1)  # level, image and cell in one
+        self._rank = covered.cumsum(0) - 1  # candidate number of every anchor
+        self.level = torch.bucketize(number, self._starts, right=True) - 1
+        self.sizes = torch.bincount(self.level, minlength=self.levels).tolist()
+        within = number - self._starts.index_select(0, self.level)
+        per_image = self._cells.index_select(0, self.level)
+        self.of_image = torch.div(within, per_image, rounding_mode="floor")
+        self.cell = within - self.of_image * per_image
+        points, steps = anchor_points(shapes, strides, device=device)
+        index = self.cell + (self._cells.cumsum(0) - self._cells).index_select(0, self.level)
+        self.point, self.stride = points.index_select(0, index), steps.index_select(0, index)
 
     def pairs(self) -> Iterator[Pairs]:
         """Yields all pairs in chunks; a list that is one chunk is kept for the next call."""
@@ -116,62 +139,48 @@ class Candidates:
                 self._only = pairs
             yield pairs
 
-    def locate(self, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Splits anchor numbers into level, image and cell."""
-        level = torch.bucketize(anchor, self._starts, right=True) - 1
-        within = anchor - self._starts[level]
-        cells = self._cells[level]
-        image = torch.div(within, cells, rounding_mode="floor")
-        return level, image, within - image * cells
-
-    def of_cell(self, level: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (..., 2) in cells and strides (...) of cells on levels."""
-        index = cell + (self._cells.cumsum(0) - self._cells)[level]
-        return self.points[index], self.steps[index]
-
     def _list(self, rows: npt.NDArray[np.int64]) -> Pairs:
         counts = self._counts[rows]
         device = self._corner.device
-        levels = counts.shape[1]
         longest, total = int(counts.sum(1).max()), int(counts.sum())
         objects = torch.from_numpy(rows).to(device, non_blocking=True)
         # Segments are (level, object). Repetition cuts them into rows of cells, and rows into cells.
-        height, width = self._height[objects].T.reshape(-1), self._width[objects].T.reshape(-1)
-        area = (height * width).view(levels, -1)
-        table = (
-            torch.arange(len(rows), device=device) * longest + area.cumsum(0) - area
-        )  # (L, rows) coarser levels last
-        shift = (self._starts + self.image[objects].unsqueeze(1) * self._cells).T.reshape(-1)
-        corner = self._corner[objects].T.reshape(-1)
+        height, width = (x.index_select(0, objects).T.reshape(-1) for x in (self._height, self._width))
+        corner = self._corner.index_select(0, objects).T.reshape(-1)
+        area = (height * width).view(self.levels, -1)
+        table = torch.arange(len(rows), device=device) * longest + area.cumsum(0) - area  # (L, rows)
+        image = self.image.index_select(0, objects)
+        shift = (self._starts.unsqueeze(1) + image * self._cells.unsqueeze(1)).view(-1)
 
         segment = torch.repeat_interleave(height)
-        row = torch.arange(len(segment), device=device) - (height.cumsum(0) - height)[segment]
-        row_width = width[segment]
+        row = torch.arange(len(segment), device=device) - (height.cumsum(0) - height).index_select(0, segment)
+        row_width = width.index_select(0, segment)
         first = row_width.cumsum(0) - row_width
-        row_cell = corner[segment] + row * self._pitch.repeat_interleave(len(rows))[segment] - first
-        row_place = table.view(-1)[segment] + row * row_width - first
+        pitch = self._pitch.repeat_interleave(len(rows)).index_select(0, segment)
+        row_cell = corner.index_select(0, segment) + row * pitch - first
+        row_place = table.view(-1).index_select(0, segment) + row * row_width - first
 
         pair_row = torch.repeat_interleave(row_width, output_size=total)
         index = torch.arange(total, device=device)
-        pair_segment = segment[pair_row]
-        cell = index + row_cell[pair_row]
-        target = objects.repeat(levels)[pair_segment]
+        pair_segment = segment.index_select(0, pair_row)
+        cell = index + row_cell.index_select(0, pair_row)
+        target = objects.repeat(self.levels).index_select(0, pair_segment)
         return Pairs(
             objects=objects,
-            truth=self.truth.take(target),
             target=target,
-            image=self.image[target],
-            classes=self.classes[target],
-            anchor=cell + shift[pair_segment],
+            truth=self.truth.take(target),
+            image=self.image.index_select(0, target),
+            classes=self.classes.index_select(0, target),
             cell=cell,
-            place=index + row_place[pair_row],
+            anchor=self._rank.index_select(0, cell + shift.index_select(0, pair_segment)),
+            place=index + row_place.index_select(0, pair_row),
             longest=longest,
-            sizes=[int(n) for n in counts.sum(0)],
+            sizes=counts.sum(0).tolist(),
         )
 
 
 def chunks(lengths: npt.NDArray[np.int64], budget: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Splits rows of unequal length into groups whose padded table (rows x longest) fits the budget, if one row does."""
+    """Splits rows of unequal length into groups whose padded table (rows x longest) fits the budget."""
     if not len(lengths):
         return
     if len(lengths) * int(lengths.max()) <= budget:
@@ -183,6 +192,25 @@ def chunks(lengths: npt.NDArray[np.int64], budget: int) -> Iterator[npt.NDArray[
         stop = start + max(1, budget // longest)
         yield order[start:stop]
         start = stop
+
+
+def _covered(ranges: CellRanges, image: Tensor, level: int, batch: int, shape: tuple[int, int]) -> Tensor:
+    """Which cells of a level any rectangle covers: (B * H * W,) bool.
+
+    Rectangles are added as four signed corners; running sums over rows and columns then count them at every cell.
+    """
+    height, width = shape[0] + 1, shape[1] + 1
+    x, y, w, h = (field[:, level] for field in ranges)
+    w, h = torch.where(h > 0, w, 0), torch.where(w > 0, h, 0)
+    low = (image * height + y) * width + x
+    high = low + h * width
+    corner = torch.cat((low, low + w, high, high + w))
+    sign = torch.tensor([1, -1, -1, 1], dtype=torch.int32, device=x.device).repeat_interleave(len(x))
+    count = torch.zeros(batch * height * width, dtype=torch.int32, device=x.device).index_add_(
+        0, corner, sign
+    )
+    table = count.view(batch, height, width).cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32)
+    return (table[:, :-1, :-1] > 0).reshape(-1)
 
 
 def _enlarge(boxes: Tensor, side: float) -> Tensor:

@@ -28,6 +28,7 @@ from torch import Tensor
 from holdfast.geometry.targets import Targets
 from holdfast.losses.assign import assign
 from holdfast.losses.candidates import Candidates
+from holdfast.losses.maps import columns
 from holdfast.losses.terms import (
     ciou_loss,
     distribution_focal_loss,
@@ -36,6 +37,9 @@ from holdfast.losses.terms import (
     take_columns,
 )
 from holdfast.models.outputs import Branch, DetectOutputs
+
+
+_DECODE = 1 << 15  # anchors decoded at a time: bounds memory, stays in the cache
 
 
 class BranchLoss(NamedTuple):
@@ -126,27 +130,28 @@ class DetectionLoss:
         return losses
 
     def _branch(self, branch: Branch, targets: Targets, candidates: Candidates, weight: float) -> BranchLoss:
-        points, steps = candidates.points.split(candidates.cells), candidates.steps.split(candidates.cells)
         found = assign(
             branch.scores,
-            [self._decode(*level) for level in zip(branch.boxes, points, steps, strict=True)],
+            self._decode(branch.boxes, candidates),
             candidates,
             topk=self.topk,
             alpha=self.alpha,
             beta=self.beta,
         )
+        image, cell = candidates.of_image[found.anchor], candidates.cell[found.anchor]
+        point, stride = candidates.point[found.anchor], candidates.stride[found.anchor].unsqueeze(1)
         classes = targets.classes[found.target]
-        parts = [x.split(found.sizes) for x in (found.image, found.cell, classes, found.score)]
-        columns, class_terms = [], []
-        for boxes, scores, image, cell, own, score in zip(branch.boxes, branch.scores, *parts, strict=True):
-            columns.append(take_columns(boxes, image, cell))
-            class_terms.append(soft_bce(scores, image, cell, own, score, smoothing=self.label_smoothing))
+        parts = [torch.split(x, found.sizes) for x in (image, cell, classes, found.score)]
+        rows, class_terms = [], []
+        for boxes, scores, *here in zip(branch.boxes, branch.scores, *parts, strict=True):
+            rows.append(take_columns(boxes, here[0], here[1]))
+            class_terms.append(soft_bce(scores, *here, smoothing=self.label_smoothing))
 
-        log_probability = torch.cat(columns).view(-1, 4, self.reg_max).log_softmax(-1)
+        log_probability = torch.cat(rows).view(-1, 4, self.reg_max).log_softmax(-1)
         distance = expected_distance(log_probability)  # (P, 4)
-        true_box = targets.boxes[found.target].float() / found.stride.unsqueeze(1)  # in cells
-        box = torch.cat((found.point - distance[:, :2], found.point + distance[:, 2:]), 1)
-        true_distance = torch.cat((found.point - true_box[:, :2], true_box[:, 2:] - found.point), 1)
+        true_box = targets.boxes[found.target].float() / stride  # in cells
+        box = torch.cat((point - distance[:, :2], point + distance[:, 2:]), 1)
+        true_distance = torch.cat((point - true_box[:, :2], true_box[:, 2:] - point), 1)
         terms = (
             ciou_loss(box, true_box, found.score) * (self.gains[0] * weight),
             torch.stack(class_terms).sum() * (self.gains[1] * weight),
@@ -155,14 +160,15 @@ class DetectionLoss:
         return BranchLoss(torch.stack(terms), found.score.sum())
 
     @torch.no_grad()
-    def _decode(self, boxes: Tensor, points: Tensor, steps: Tensor) -> Tensor:
-        """Predicted boxes (B, H * W, 4) xyxy in input pixels of one level (B, 4R, H, W)."""
-        bins = torch.arange(self.reg_max, dtype=torch.float32, device=boxes.device)
-        batch, cells = len(boxes), len(points)
-        if boxes.is_contiguous(memory_format=torch.channels_last):
-            rows = boxes.detach().permute(0, 2, 3, 1).reshape(-1, self.reg_max)
-            distance = (rows.float().softmax(-1) @ bins).view(batch, cells, 4)
-        else:
-            rows = boxes.detach().reshape(batch, 4, self.reg_max, cells)
-            distance = (bins @ rows.float().softmax(2)).transpose(1, 2)
-        return torch.cat((points - distance[..., :2], points + distance[..., 2:]), -1) * steps.unsqueeze(1)
+    def _decode(self, maps: Sequence[Tensor], candidates: Candidates) -> Tensor:
+        """Predicted boxes (U, 4) at the candidate anchors, xyxy in input pixels."""
+        bins = torch.arange(self.reg_max, dtype=torch.float32, device=maps[0].device)
+        parts = [torch.split(x, candidates.sizes) for x in (candidates.of_image, candidates.cell)]
+        sides = [candidates.point[:0].new_zeros(0, 4)]
+        for level, images, cells in zip(maps, *parts, strict=True):
+            for image, cell in zip(images.split(_DECODE), cells.split(_DECODE), strict=True):
+                rows = columns(level.detach(), image, cell).float().view(-1, 4, self.reg_max)
+                sides.append(rows.softmax(-1) @ bins)
+        distance, point = torch.cat(sides), candidates.point
+        boxes = torch.cat((point - distance[:, :2], point + distance[:, 2:]), 1)
+        return boxes * candidates.stride.unsqueeze(1)

@@ -21,6 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from holdfast.geometry.iou import ciou
+from holdfast.losses.maps import columns, flat, flat_index, is_channels_last, values
 
 
 def soft_bce(
@@ -84,7 +85,7 @@ class _SoftBce(Function):
         ctx.save_for_backward(logits, image, cell, classes, score)
         ctx.smoothing = smoothing
         flat = logits.flatten(2)
-        total = softplus_sum(logits.float()) - (flat[image, classes, cell].float() * score).sum() * (
+        total = F.softplus(logits.float()).sum() - (flat[image, classes, cell].float() * score).sum() * (
             1 - smoothing
         )
         if smoothing:
@@ -96,10 +97,9 @@ class _SoftBce(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits, image, cell, classes, score = ctx.saved_tensors
         slope = logits.float().sigmoid()
-        flat = slope.flatten(2)
-        flat[image, classes, cell] -= score * (1 - ctx.smoothing)
+        flat(slope).index_add_(0, flat_index(slope, image, classes, cell), score, alpha=ctx.smoothing - 1)
         if ctx.smoothing:
-            flat[image, :, cell] -= (score * (ctx.smoothing / flat.shape[1])).unsqueeze(1)
+            slope.flatten(2)[image, :, cell] -= (score * (ctx.smoothing / slope.shape[1])).unsqueeze(1)
         return slope.mul_(grad).to(logits.dtype), None, None, None, None, None
 
 
@@ -108,8 +108,8 @@ class _TakeColumns(Function):
     def forward(ctx: Any, maps: Tensor, image: Tensor, cell: Tensor) -> Tensor:
         ctx.save_for_backward(image, cell)
         ctx.shape, ctx.dtype = maps.shape, maps.dtype
-        ctx.last = maps.is_contiguous(memory_format=torch.channels_last)
-        return maps.flatten(2)[image, :, cell].float()
+        ctx.last = is_channels_last(maps)
+        return columns(maps, image, cell).float()
 
     @staticmethod
     @once_differentiable
@@ -119,22 +119,3 @@ class _TakeColumns(Function):
         full = torch.empty(ctx.shape, dtype=ctx.dtype, device=grad.device, memory_format=layout).zero_()
         full.flatten(2)[image, :, cell] = grad.to(full.dtype)
         return full, None, None
-
-
-def softplus_sum(x: Tensor) -> Tensor:
-    """Sum of log(1 + e^x) over a float32 tensor.
-
-    On a CPU the logarithm is nearly the whole cost, so eight terms share one: with y = e^-|x|,
-    (1 + a)(1 + b) - 1 = a + b + ab keeps the relative precision of small terms, and eight of them cannot overflow.
-    """
-    if x.device.type != "cpu":
-        return F.softplus(x).sum()
-    y = x.abs().neg_().exp_()
-    y = y.as_strided((y.numel(),), (1,))  # results are dense, so order aside this is all of it
-    total = x.clamp(min=0).sum()
-    for _ in range(3):
-        half = len(y) // 2
-        total = total + y[2 * half :].log1p().sum()
-        a, b = y[:half], y[half : 2 * half]
-        y = b.addcmul_(a, b).add_(a)
-    return total + y.log1p_().sum()
