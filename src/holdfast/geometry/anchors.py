@@ -23,8 +23,8 @@ def anchor_points(
         device: where to put the result.
 
     Returns:
-        Points (A, 2) float32 x, y in cells of their own level (centre of the first cell is 0.5, 0.5), and the stride
-        (A,) float32 of each anchor.
+        Points (A, 2) float32 x, y in cells of their own level (centre of the first cell is 0.5, 0.5), and the
+        stride (A,) float32 of each anchor.
     """
     points, steps = [], []
     for (height, width), stride in zip(shapes, strides, strict=True):
@@ -38,7 +38,7 @@ def anchor_points(
 
 
 class CellRanges(NamedTuple):
-    """Rectangles of cells, one per box and level: columns [x, x + width), rows [y, y + height); all (G, L) int64."""
+    """Rectangles of cells per box and level: columns [x, x + width), rows [y, y + height); all (G, L) int64."""
 
     x: Tensor
     y: Tensor

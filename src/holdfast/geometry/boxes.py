@@ -1,7 +1,7 @@
 """Box formats, clipping and area.
 
-Everything inside the system is xyxy in input pixels; other formats exist at the borders only. All functions work on
-any leading dimensions and keep dtype and device.
+Everything inside the system is xyxy in input pixels; other formats exist at the borders only. All functions
+work on any leading dimensions and keep dtype and device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes: Tensor, height: float, width: float) -> Tensor:
-    """Returns xyxy boxes (..., 4) clipped to an image; boxes wholly outside become empty ones on the border."""
+    """Returns xyxy boxes (..., 4) clipped to an image; boxes wholly outside become empty."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     xs, ys = (0, width), (0, height)
     return torch.stack((x1.clamp(*xs), y1.clamp(*ys), x2.clamp(*xs), y2.clamp(*ys)), dim=-1)

@@ -1,11 +1,11 @@
 """Overlap of boxes: IoU and its GIoU, DIoU and CIoU relatives.
 
-Sources: GIoU arXiv 1902.09630, DIoU and CIoU arXiv 1911.08287. The epsilons follow published detectors, because
-trained networks and golden numbers depend on them: 1e-7 goes into heights (not widths), union and enclosing measures.
-`pairwise_iou` is the measure of evaluation (epsilon in the denominator only).
+Sources: GIoU arXiv 1902.09630, DIoU and CIoU arXiv 1911.08287. The epsilons follow published detectors,
+because trained networks and golden numbers depend on them: 1e-7 goes into heights (not widths), union and
+enclosing measures. `pairwise_iou` is the measure of evaluation (epsilon in the denominator only).
 
-A box that takes part in many pairs is prepared once (`box_parts`): area and aspect angle are then not recomputed per
-pair, which is most of the cost of CIoU.
+A box that takes part in many pairs is prepared once (`box_parts`): area and aspect angle are then not
+recomputed per pair, which is most of the cost of CIoU.
 
 Dimensions: N, M boxes; "..." any broadcastable leading dimensions.
 """
@@ -23,7 +23,7 @@ _ASPECT = 4 / math.pi**2
 
 
 class BoxParts(NamedTuple):
-    """xyxy corners of boxes with the quantities that CIoU needs per box; every field has the same shape (...)."""
+    """Corners of boxes (xyxy) with what CIoU needs per box; every field has the same shape (...)."""
 
     x1: Tensor
     y1: Tensor
@@ -59,7 +59,7 @@ def ciou_of_parts(a: BoxParts, b: BoxParts) -> Tensor:
 
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of every box of a (N, 4) with every box of b (M, 4), both xyxy: (N, M) in [0, 1]; 0 for empty boxes."""
+    """IoU (N, M), in [0, 1], of all xyxy boxes of a (N, 4) with all of b (M, 4); 0 for empty boxes."""
     ax1, ay1, ax2, ay2 = a.unsqueeze(1).unbind(-1)  # (N, 1)
     bx1, by1, bx2, by2 = b.unsqueeze(0).unbind(-1)  # (1, M)
     inter = _span(ax1, ax2, bx1, bx2).clamp_(min=0) * _span(ay1, ay2, by1, by2).clamp_(min=0)
@@ -73,7 +73,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def giou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU (...) of xyxy boxes a and b (..., 4), in (-1, 1]: IoU less the empty share of the hull."""
+    """Generalised IoU (...) of xyxy boxes (..., 4), in (-1, 1]: IoU less the empty part of the hull."""
     inter, union = _inter_union(a, b)
     hull = (
         _hull(a[..., 0], a[..., 2], b[..., 0], b[..., 2]) * _hull(a[..., 1], a[..., 3], b[..., 1], b[..., 3])
@@ -91,8 +91,9 @@ def diou(a: Tensor, b: Tensor) -> Tensor:
 def ciou(a: Tensor, b: Tensor) -> Tensor:
     """Complete IoU (...) of xyxy boxes a and b (..., 4), in (-2, 1].
 
-    IoU less squared centre distance (relative to the hull's diagonal) less aspect-ratio difference. The weight of the
-    aspect term is held constant in the backward pass. Finite, gradient included, for empty and inverted boxes.
+    IoU less squared centre distance (relative to the hull's diagonal) less aspect-ratio difference. The
+    weight of the aspect term is held constant in the backward pass. Finite, gradient included, for empty and
+    inverted boxes.
     """
     return ciou_of_parts(box_parts(a), box_parts(b))
 

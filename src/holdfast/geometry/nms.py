@@ -1,13 +1,14 @@
 """Greedy non-maximum suppression, exact, without a compiled extension.
 
-The result is that of the textbook loop (take the best box left, drop every box of its group with IoU above the
-threshold): same boxes, same order. Published programs separate classes by adding class * 7680 to coordinates, which
-costs float32 precision; here groups are kept apart exactly.
+The result is that of the textbook loop (take the best box left, drop every box of its group with IoU above
+the threshold): same boxes, same order. Published programs separate classes by adding class * 7680 to
+coordinates, which costs float32 precision; here groups are kept apart exactly.
 
-Three observations make it fast. (1) The loop on the best m candidates keeps what the loop on all would keep of them,
-so with `max_keep` a prefix is usually enough. (2) Boxes with IoU above t also have one-dimensional IoU above t along
-both axes, which bounds the distance of their centres: where boxes are spread out, a sort along x leaves few pairs to
-look at. (3) Where boxes pile up, the first few kept boxes remove nearly everything, block by block.
+Three observations make it fast. (1) The loop on the best m candidates keeps what the loop on all would keep
+of them, so with `max_keep` a prefix is usually enough. (2) Boxes with IoU above t also have one-dimensional
+IoU above t along both axes, which bounds the distance of their centres: where boxes are spread out, a sort
+along x leaves few pairs to look at. (3) Where boxes pile up, the first few kept boxes remove nearly
+everything, block by block.
 
 Dimensions: N boxes in falling score, K boxes of one block, P pairs.
 """
@@ -115,8 +116,8 @@ def _by_blocks(columns: _Floats, threshold: float) -> _Ints:
 def _first_come(overlap: _Bools) -> _Bools:
     """Solves the greedy loop within a block: overlap (K, K) -> kept (K,).
 
-    Box j is kept when no kept box before it overlaps it. Iterating that rule from "all kept" settles box after box
-    from the front, in as many rounds as the longest chain of suppressions, seldom more than five.
+    Box j is kept when no kept box before it overlaps it. Iterating that rule from "all kept" settles box
+    after box from the front, in as many rounds as the longest chain of suppressions, seldom more than five.
     """
     before = np.triu(overlap, 1).astype(np.float32)
     keep = np.ones(len(overlap), np.float32)
@@ -222,7 +223,7 @@ def _overlap_of_pairs(columns: _Floats, one: _Ints, two: _Ints, threshold: float
 
 
 def _first_come_graph(better: _Ints, worse: _Ints, size: int) -> _Ints:
-    """Solves the greedy loop on a graph: pairs (P,) of positions, better before worse -> kept positions, ascending."""
+    """Solves the greedy loop on a graph: pairs (P,) of positions -> kept positions, ascending."""
     alive = np.ones(size, np.bool_)
     while better.size:
         free = np.ones(size, np.bool_)
@@ -237,7 +238,7 @@ def _first_come_graph(better: _Ints, worse: _Ints, size: int) -> _Ints:
 
 
 def _suppress_device(boxes: Tensor, threshold: float, groups: Tensor | None, block: int = 1024) -> Tensor:
-    """The same by blocks with tensor operations only, for accelerators: few launches, two synchronisations a block."""
+    """The same by blocks with tensor operations only, for accelerators: few launches per block."""
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     data: list[Any] = [boxes, area, torch.arange(len(boxes), device=boxes.device)]
     if groups is not None:

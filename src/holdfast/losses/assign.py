@@ -1,16 +1,16 @@
 """Task-aligned assignment of anchors to objects, computed over candidate pairs instead of dense tables.
 
-Rule (TOOD, arXiv 2108.07755, with the constants of YOLOv9): every object picks the anchors inside its box with the
-highest score^alpha * overlap^beta (score of its class, overlap = CIoU with the predicted box, at least 0); an anchor
-picked by several objects goes to the one it overlaps most.
+Rule (TOOD, arXiv 2108.07755, with the constants of YOLOv9): every object picks the anchors inside its box
+with the highest score^alpha * overlap^beta (score of its class, overlap = CIoU with the predicted box, at
+least 0); an anchor picked by several objects goes to the one it overlaps most.
 
 Unusual here:
 * No (B, objects, anchors) tensor is ever made: see `candidates`.
-* A contested anchor is given to the object of the image with the largest overlap even when that object did not pick
-  the anchor or does not contain it. Trained networks and golden numbers depend on this; `contest="candidates"`
-  restricts it to objects that contain the anchor.
-* Pairs whose metric is 0 are never picked. (Implementations that take the top k of a dense table let them through with
-  a target score of 0, chosen by the accident of how a sort breaks ties.)
+* A contested anchor is given to the object of the image with the largest overlap even when that object did
+  not pick the anchor or does not contain it. Trained networks and golden numbers depend on this;
+  `contest="candidates"` restricts it to objects that contain the anchor.
+* Pairs whose metric is 0 are never picked. (Implementations that take the top k of a dense table let them
+  through with a target score of 0, chosen by the accident of how a sort breaks ties.)
 
 Dimensions: B images, U candidate anchors of the batch, G objects, C classes, P assigned anchors.
 """

@@ -1,12 +1,12 @@
 """Candidate pairs of the assigner: which anchors lie inside which objects, listed without testing every pair.
 
-The cells inside a box form a rectangle on each level, found by arithmetic (`geometry.anchors.cells_inside`). Work
-and memory follow the number of cells inside boxes, and pairs are handed out in chunks of bounded size, so memory does
-not grow with the number of objects of an image. All of this depends on the ground truth alone: several branches share
-one list.
+The cells inside a box form a rectangle on each level, found by arithmetic (`geometry.anchors.cells_inside`).
+Work and memory follow the number of cells inside boxes, and pairs are handed out in chunks of bounded size,
+so memory does not grow with the number of objects of an image. All of this depends on the ground truth alone:
+several branches share one list.
 
-An anchor that lies in no box plays no part, so anchors that lie in some box ("candidates") are numbered by themselves,
-level by level: level, then image, then row, then column. Those of one level are one range of numbers.
+An anchor that lies in no box plays no part, so anchors that lie in some box ("candidates") are numbered by
+themselves, level by level: level, then image, then row, then column. Those of one level are one range of numbers.
 
 Dimensions: B images, L levels, U candidate anchors of the batch, G objects, M candidate pairs of a chunk.
 """
@@ -87,7 +87,8 @@ class Candidates:
         """Measures the objects and finds the anchors inside any of them; pairs are listed later, by `pairs`.
 
         Args:
-            targets: ground truth, sorted by image. Objects without area or with non-finite corners have no candidates.
+            targets: ground truth, sorted by image. Objects without area or with non-finite corners have no
+                candidates.
             batch: B.
             shapes: (height, width) of each level in cells.
             strides: input pixels per cell of each level.
@@ -197,7 +198,8 @@ def chunks(lengths: npt.NDArray[np.int64], budget: int) -> Iterator[npt.NDArray[
 def _covered(ranges: CellRanges, image: Tensor, level: int, batch: int, shape: tuple[int, int]) -> Tensor:
     """Which cells of a level any rectangle covers: (B * H * W,) bool.
 
-    Rectangles are added as four signed corners; running sums over rows and columns then count them at every cell.
+    Rectangles are added as four signed corners; running sums over rows and columns then count them at every
+    cell.
     """
     height, width = shape[0] + 1, shape[1] + 1
     x, y, w, h = (field[:, level] for field in ranges)

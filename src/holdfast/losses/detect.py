@@ -1,16 +1,16 @@
 """The YOLOv9 detection loss, one result per branch (main, and the PGI auxiliary branch in training form).
 
-Results are numerators and a normaliser, not a quotient. The published loss divides by S = max(sum of target scores
-over the whole batch, 1); numerators and sums of parts of a batch add up, quotients do not. So a batch can be split:
-back-propagate numerators of each part, add up the normalisers, clamp once, and rescale. That is why the normaliser is
-not clamped here. `combine` is the division for a batch in one piece.
+Results are numerators and a normaliser, not a quotient. The published loss divides by S = max(sum of target
+scores over the whole batch, 1); numerators and sums of parts of a batch add up, quotients do not. So a batch
+can be split: back-propagate numerators of each part, add up the normalisers, clamp once, and rescale. That is
+why the normaliser is not clamped here. `combine` is the division for a batch in one piece.
 
-Differences from the published program: the gains act (there they are constants), label smoothing acts (there it is
-ignored), and a branch without positives has zero, not missing, gradients for its box convolutions.
+Differences from the published program: the gains act (there they are constants), label smoothing acts (there
+it is ignored), and a branch without positives has zero, not missing, gradients for its box convolutions.
 
-Label smoothing e spreads the mass of each target: an anchor of score t aims at (1 - e) t + e t / C for its class and
-e t / C for the others. Background stays at 0 and the sum of targets, hence S, does not change; with one class it is
-no smoothing at all.
+Label smoothing e spreads the mass of each target: an anchor of score t aims at (1 - e) t + e t / C for its
+class and e t / C for the others. Background stays at 0 and the sum of targets, hence S, does not change; with
+one class it is no smoothing at all.
 
 Everything is computed in float32, whatever the precision of the maps and of autocast.
 
@@ -37,7 +37,6 @@ from holdfast.losses.terms import (
     take_columns,
 )
 from holdfast.models.outputs import Branch, DetectOutputs
-
 
 _DECODE = 1 << 15  # anchors decoded at a time: bounds memory, stays in the cache
 
@@ -110,7 +109,7 @@ class DetectionLoss:
         self.topk, self.alpha, self.beta = topk, alpha, beta
 
     def __call__(self, outputs: DetectOutputs, targets: Targets) -> list[BranchLoss]:
-        """Returns the loss of the main branch and, where present, of the auxiliary one, each with its own assignment.
+        """Returns the losses of the main and, where present, the auxiliary branch, each assigned for itself.
 
         Args:
             outputs: raw maps, any float dtype.

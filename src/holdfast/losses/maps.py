@@ -1,7 +1,8 @@
 """Reading single cells of feature maps, quickly in both memory formats.
 
-Maps are (B, K, H, W); cells are row-major positions h * W + w. A map may be contiguous or channels-last; it is read as
-one flat array in its own order, because gathering by one index is several times faster than by three.
+Maps are (B, K, H, W); cells are row-major positions h * W + w. A map may be contiguous or channels-last; it
+is read as one flat array in its own order, because gathering by one index is several times faster than by
+three.
 
 Dimensions: B images, K channels, H W height and width, P cells.
 """

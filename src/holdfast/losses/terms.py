@@ -1,11 +1,11 @@
 """Terms of the detection loss, as sums over the assigned anchors: the caller divides.
 
-Classification is binary cross-entropy with soft targets, written without a table of targets: for a logit x and a
-target t it is softplus(x) - t x, and t is 0 almost everywhere. Boxes are CIoU (arXiv 1911.08287) and the distribution
-focal loss (arXiv 2006.04388).
+Classification is binary cross-entropy with soft targets, written without a table of targets: for a logit x
+and a target t it is softplus(x) - t x, and t is 0 almost everywhere. Boxes are CIoU (arXiv 1911.08287) and
+the distribution focal loss (arXiv 2006.04388).
 
-Two functions carry their own backward pass: autograd would build one full-size map of zeros per gather and add them
-up, which costs more than the loss itself.
+Two functions carry their own backward pass: autograd would build one full-size map of zeros per gather and
+add them up, which costs more than the loss itself.
 
 Dimensions: B images, C classes, K channels, R bins per side, P assigned anchors.
 """
@@ -21,7 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from holdfast.geometry.iou import ciou
-from holdfast.losses.maps import columns, flat, flat_index, is_channels_last, values
+from holdfast.losses.maps import columns, flat, flat_index, is_channels_last
 
 
 def soft_bce(
@@ -31,7 +31,8 @@ def soft_bce(
 
     Args:
         logits: (B, C, H, W), any float dtype.
-        image, cell, classes: (P,) int64, where the targets are not 0; cells are row-major, no (image, cell) twice.
+        image, cell, classes: (P,) int64, where the targets are not 0; cells are row-major, no (image, cell)
+            twice.
         score: (P,) float32, the targets there.
         smoothing: share of each target spread evenly over all classes of its cell.
     """
@@ -61,7 +62,8 @@ def distribution_focal_loss(log_probability: Tensor, distance: Tensor, weight: T
 
     Args:
         log_probability: (P, 4, R) log-softmax over bins.
-        distance: (P, 4) true distances in stride units; clamped to [0, R - 1.01], so that the right bin exists.
+        distance: (P, 4) true distances in stride units; clamped to [0, R - 1.01], so that the right bin
+            exists.
         weight: (P,).
     """
     distance = distance.clamp(0, log_probability.shape[-1] - 1.01)
