@@ -196,13 +196,17 @@ def _shrink(image: Image, divisor: int) -> tuple[Image, float, float]:
 
 
 def _size_by_pillow(path: Path | str, where: str) -> tuple[int, int] | None:
-    """Size from the header through Pillow; None when Pillow does not know the format."""
+    """Size from the header through Pillow; None when only decoding can tell."""
     import PIL.Image
 
     try:
         with PIL.Image.open(path) as image:
             width, height = image.size
             orientation = image.getexif().get(0x0112, 1)
+            if image.format == "TIFF" and orientation != 1:
+                return (
+                    None  # turned while loading; whether the header's size already is depends on the version
+                )
     except PIL.UnidentifiedImageError:
         return None
     except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:

@@ -207,7 +207,7 @@ class TrainSamples:
         return height, width
 
     def _tile(self, index: int, placed: Placement, matrix: Matrix, out: Image) -> Matrix | None:
-        """Draws one image; returns the map of its boxes, or None (nothing read) when it is off the picture."""
+        """Draws one image; returns the map of its boxes, or None (nothing read) when off the picture."""
         corners = outline(placed, matrix)
         window = window_of(corners, self.imgsz)
         if window is None:
