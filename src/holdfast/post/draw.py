@@ -121,7 +121,7 @@ def draw_boxes(
     for (x1, y1, x2, y2), color in zip(corners, colors, strict=True):
         low = (_pixel(x1, width), _pixel(y1, height))
         high = (_pixel(x2, width), _pixel(y2, height))
-        cv2.rectangle(canvas, low, high, color[::-1] if bgr else color, thickness, cv2.LINE_AA)
+        cv2.rectangle(canvas, low, high, color[::-1] if bgr else color, thickness)
     font = load_font(size, "".join(labels))
     taken: list[tuple[int, int, int, int]] = []
     # Places are given to the topmost (last) first, so that the best detection keeps the best place.

@@ -68,7 +68,7 @@ def plot_results(path: str | Path, out: str | Path | None = None) -> Path:
         _line(place, epochs, data.get(f"train/{key}_loss"), BLUE, "train")
         _line(place, epochs, data.get(f"val/{key}_loss"), RED, "validation")
         dress(place, title=title, x="epoch")
-        legend(place, loc="upper right")
+        _legend(place)
     _precision_recall(axes[1, 0], epochs, data)
     _average_precision(axes[1, 1], epochs, data)
     _learning_rate(axes[1, 2], epochs, data)
@@ -86,7 +86,7 @@ def _precision_recall(axes: Axes, epochs: NDArray[np.float64], data: Columns) ->
     _line(axes, epochs, data.get("metrics/recall(B)"), ORANGE, "recall")
     dress(axes, title="Precision and recall", x="epoch")
     axes.set_ylim(0.0, 1.02)
-    legend(axes, loc="lower right")
+    _legend(axes)
 
 
 def _average_precision(axes: Axes, epochs: NDArray[np.float64], data: Columns) -> None:
@@ -96,9 +96,9 @@ def _average_precision(axes: Axes, epochs: NDArray[np.float64], data: Columns) -
     dress(axes, title="Average precision", x="epoch")
     top = 1.0
     if upper is not None and np.isfinite(upper).any():
-        top = min(1.0, 1.3 * max(float(np.nanmax(upper)), 0.05))
+        top = min(1.0, 1.15 * max(float(np.nanmax(upper)), 0.05))
     axes.set_ylim(0.0, 1.02 * top)
-    legend(axes, loc="upper left", ncols=2)
+    _legend(axes)
     if upper is None or lower is None:
         return
     fitness = 0.1 * upper + 0.9 * lower
@@ -137,7 +137,12 @@ def _learning_rate(axes: Axes, epochs: NDArray[np.float64], data: Columns) -> No
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-4, 4))
     axes.yaxis.get_offset_text().set_fontsize(8)
     axes.set_ylim(bottom=0.0)
-    legend(axes, loc="upper right")
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Beside the title, where it never covers a line."""
+    legend(axes, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2, handlelength=1.4)
 
 
 def _line(

@@ -1,0 +1,164 @@
+"""Every picture of a run is drawn from whatever a run leaves: full, sparse or empty."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from holdfast.errors import DataError
+from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
+from holdfast.evaluate.confusion import ConfusionMatrix
+from holdfast.geometry.targets import Targets
+from holdfast.report.batches import draw_found, draw_targets
+from holdfast.report.canvas import shorten
+from holdfast.report.label_plots import plot_labels
+from holdfast.report.metric_plots import plot_confusion, plot_curves
+from holdfast.report.plots import plot_results, read_results
+from holdfast.report.run import RunReporter
+
+COLUMNS = (
+    "epoch", "time", "train/box_loss", "train/cls_loss", "train/dfl_loss",
+    "metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)",
+    "val/box_loss", "val/cls_loss", "val/dfl_loss", "lr/pg0", "lr/pg1", "lr/pg2",
+)  # fmt: skip
+
+
+@dataclass
+class Result:
+    metrics: DetectionMetrics
+    confusion: ConfusionMatrix
+
+
+def write_csv(path: Path, epochs: int, *, every: int = 1) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for epoch in range(1, epochs + 1):
+            found = [0.5, 0.4, 0.3, 0.01 * epoch, 1, 2, 3] if epoch % every == 0 else [""] * 7
+            writer.writerow([epoch, epoch * 2.5, 3, 2, 1, *found, 0.1, 0.01, 0.01])
+    return path
+
+
+def validated(classes: int, images: int) -> Result:
+    names = {i: f"class {i} $ \u732b" for i in range(classes)}
+    evaluator, confusion = DetectionEvaluator(names), ConfusionMatrix(classes)
+    rng = np.random.default_rng(0)
+    for i in range(images):
+        low = rng.uniform(0, 300, (5, 2))
+        boxes = np.concatenate([low, low + 50], axis=1)
+        labels = rng.integers(0, classes, 5)
+        rows = np.column_stack([boxes + rng.normal(0, 4, (5, 4)), rng.random(5), labels])
+        evaluator.update(i, detections=rows, truth_classes=labels, truth_boxes=boxes, size=(400, 400))
+        confusion.update(rows, labels, boxes)
+    return Result(evaluator.compute(), confusion)
+
+
+def read(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None, path
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(1, 1), (1, 2), (3, 3), (40, 5)])
+def test_results_are_drawn_with_empty_cells_and_single_epochs(
+    tmp_path: Path, epochs: int, every: int
+) -> None:
+    path = plot_results(write_csv(tmp_path / "results.csv", epochs, every=every))
+    assert path == tmp_path / "results.png"
+    assert read(path).shape == (990, 1950, 3)
+
+
+def test_empty_cells_are_read_as_nan(tmp_path: Path) -> None:
+    data = read_results(write_csv(tmp_path / "results.csv", 4, every=2))
+    assert list(data) == list(COLUMNS)
+    assert np.isnan(data["metrics/mAP50-95(B)"]).tolist() == [True, False, True, False]
+    assert data["epoch"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_missing_or_foreign_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read"):
+        plot_results(tmp_path / "none.csv")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="no rows with an 'epoch' column"):
+        plot_results(tmp_path / "other.csv")
+
+
+@pytest.mark.parametrize(("classes", "images"), [(1, 1), (14, 20), (2, 0)])
+def test_curves_and_confusion_are_drawn_for_any_number_of_classes(
+    tmp_path: Path, classes: int, images: int
+) -> None:
+    result = validated(classes, images)
+    paths = plot_curves(result.metrics, tmp_path)
+    paths += plot_confusion(result.confusion, result.metrics.names, tmp_path)
+    assert [p.name for p in paths] == [
+        "PR_curve.png", "P_curve.png", "R_curve.png", "F1_curve.png",
+        "confusion_matrix.png", "confusion_matrix_normalized.png",
+    ]  # fmt: skip
+    for path in paths:
+        assert read(path).std() > 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_labels_are_drawn_for_any_number_of_boxes(tmp_path: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    boxes = rng.random((count, 4)).astype(np.float32)
+    per_image = np.array([count, 0, 0]) if count < 500 else rng.integers(0, 200, 50)
+    path = plot_labels(
+        rng.integers(0, 40, count),
+        boxes,
+        per_image,
+        {i: f"name {i}" for i in range(40)},
+        tmp_path / "labels.jpg",
+    )
+    assert read(path).std() > 1
+
+
+def test_batches_are_drawn_with_truth_and_with_detections(tmp_path: Path) -> None:
+    images = torch.randint(0, 255, (20, 3, 64, 96), dtype=torch.uint8)
+    targets = Targets(torch.tensor([0, 0, 19]), torch.tensor([0, 1, 0]), torch.tensor([[5.0, 5, 40, 40]] * 3))
+    files = [f"folder/image {i}.jpg" for i in range(20)]
+    names = {0: "a", 1: "b"}
+    truth = read(draw_targets(tmp_path / "train_batch0.jpg", images, targets, names, files))
+    rows = [torch.tensor([[5.0, 5, 40, 40, 0.9, 0], [5, 5, 40, 40, 0.1, 1]])] * 20
+    found = read(draw_found(tmp_path / "val_batch0_pred.jpg", images, rows, names, files))
+    assert truth.shape == found.shape
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert shorten("short") == "short"
+    assert shorten("abcdefghijklmnopqrstuvwxyz", 9) == "abcd\u2026wxyz"
+
+
+def test_reporter_writes_the_files_of_a_run(tmp_path: Path) -> None:
+    class Split:
+        classes = np.zeros(2, dtype=np.int32)
+        boxes = np.full((2, 4), 0.5, dtype=np.float32)
+        offsets = np.array([0, 1, 2])
+
+    class OneBatch:
+        images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+        targets = Targets.empty()
+        paths = ("a.jpg", "b.jpg")
+
+    result = validated(2, 5)
+    names = result.metrics.names
+    reporter = RunReporter()
+    reporter.labels(tmp_path, Split(), names)
+    reporter.train_batch(tmp_path, 0, OneBatch(), names)
+    reporter.val_batch(tmp_path, 1, OneBatch(), [torch.zeros(0, 6)] * 2, names)
+    write_csv(tmp_path / "results.csv", 2)
+    assert str(tmp_path) in reporter.finish(tmp_path, result, Split(), names)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "F1_curve.png", "PR_curve.png", "P_curve.png", "R_curve.png", "confusion_matrix.png",
+        "confusion_matrix_normalized.png", "labels.jpg", "results.csv", "results.json", "results.png",
+        "train_batch0.jpg", "val_batch1_labels.jpg", "val_batch1_pred.jpg",
+    ]  # fmt: skip
+    written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert written["metrics/mAP50(B)"] == pytest.approx(result.metrics.map50)
