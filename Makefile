@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-all lint wheel clean help
+.PHONY: demo test test-all lint wheel docs clean help
 
 help:
 	@echo "make demo      install, draw a data set, train, validate, detect"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-all  the slow tests too"
 	@echo "make lint      ruff and mypy"
 	@echo "make wheel     build dist/*.whl"
+	@echo "make docs      write docs/SETTINGS.md from the settings classes"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,3 +37,6 @@ wheel: $(STAMP)
 
 clean:
 	rm -rf $(VENV) build dist
+
+docs: $(STAMP)
+	$(BIN)/python -c "from holdfast.cli.flags import settings_page; print(settings_page())" > docs/SETTINGS.md

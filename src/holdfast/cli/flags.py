@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from holdfast.settings.base import Settings, expected
+from holdfast.settings.base import ALIASES, Settings, expected
 
 _INDENT = 30
 _EXAMPLES = {
@@ -79,3 +79,20 @@ def _placeholder(annotation: Any) -> str:
     if origin is tuple:
         return f"{_placeholder(get_args(annotation)[0])}..."
     return {int: "N", float: "X", str: "TEXT", bool: "YES|NO"}.get(annotation, "VALUE")
+
+
+def settings_page() -> str:
+    """docs/SETTINGS.md: every key of every verb. `make docs` writes it, a test compares it."""
+    from holdfast.settings import DemoSettings, PredictSettings, TrainSettings, ValSettings
+
+    lines = [
+        "# Settings",
+        "",
+        "Written by `make docs` from `src/holdfast/settings/`; do not edit. Every key works as `--key value`",
+        "and `key=value` on the command line, as a keyword in Python, and (training) as a line of a `hyp`",
+        "file. Keys may be hyphenated, booleans negated (`--no-amp`). Where a verb has no key of that name:",
+        ", ".join(f"`{alias}` means `{key}`" for alias, key in ALIASES.items()) + ".",
+    ]
+    for kind in (TrainSettings, ValSettings, PredictSettings, DemoSettings):
+        lines += ["", f"## holdfast {kind.verb()}", "", markdown_table(kind)]
+    return "\n".join(lines)

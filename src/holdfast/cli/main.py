@@ -5,6 +5,7 @@ Unusual: nothing heavy is imported before a verb needs it, so `holdfast --help` 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, the code of the user's error, or 130 after Ctrl-C. A traceback means a bug in Holdfast.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is written
     try:
         _run(words)
         sys.stdout.flush()

@@ -250,9 +250,10 @@ def _kind(annotation: Any) -> str:
     if origin is Annotated:
         return _kind(get_args(annotation)[0])
     if origin is tuple:
-        return "a list of " + _kind(get_args(annotation)[0]).removeprefix("a ") + "s"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
-    return names.get(annotation, str(annotation))
+        words = _kind(get_args(annotation)[0]).split(" or ")
+        return "a list of " + " or ".join(f"{word.removeprefix('a ')}s" for word in words)
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return "none" if annotation is type(None) else names.get(annotation, str(annotation))
 
 
 def _range(field: FieldInfo) -> str:
