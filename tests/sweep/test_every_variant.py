@@ -20,8 +20,6 @@ from holdfast.weights.keymap import keymap
 
 NAMES = models.available()
 GOLDEN = ("yolov9-t", "yolov9-s", "gelan-s", "yolov9-c")
-# Models whose real weights take more than a second or two to draw on a small machine.
-LARGE = {"yolov9-e", "gelan-e", "yolov9-c", "gelan-c", "yolov9-m", "gelan-m"}
 every_variant = pytest.mark.parametrize("name", NAMES)
 every_fixture = pytest.mark.parametrize("name", GOLDEN)
 
@@ -103,9 +101,7 @@ def test_key_map_is_one_to_one_both_ways(name: str) -> None:
     )[name[-1]]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NAMES]
-)
+@every_variant
 def test_backward_reaches_every_parameter_and_deploy_keeps_outputs(name: str) -> None:
     model = randomised(name, 3).train()
     x = torch.rand(2, 3, 64, 64)

@@ -223,7 +223,11 @@ def _interpreter(
     def accept(name: Global) -> bool:
         return name.name in _PLAIN.get(_modern(name.module), ()) or classes(name)
 
-    def persistent(value: Any) -> Storage:
+    def persistent(value: Any) -> Storage | Global:
+        if isinstance(value, tuple) and len(value) == 4 and value[0] == "module":
+            kind = value[1]  # the legacy form stores a class with its source text, which is ignored
+            if isinstance(kind, Global):
+                return kind
         if not (isinstance(value, tuple) and len(value) >= 5 and value[0] == "storage"):
             raise WeightsError(f"{path}: a reference to something that is not a tensor storage. Not loaded.")
         kind, key, _, count = value[1:5]

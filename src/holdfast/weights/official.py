@@ -24,7 +24,7 @@ from holdfast.weights.pickles import Global, Instance
 
 # Where classes of model trees live. They become inert records, so a whole package may be named.
 _PACKAGES = ("models", "utils", "torch.nn.modules", "ultralytics")
-_MAX_TENSORS = 100_000
+_MAX_MODULES = 100_000
 _MAX_DEPTH = 64
 
 
@@ -109,24 +109,33 @@ def _tensors(holder: Any, path: Path) -> dict[str, StoredTensor]:
             for key, value in holder.items()
             if isinstance(key, str) and isinstance(value, StoredTensor)
         }
-    found: dict[str, StoredTensor] = {}
-    _walk(holder, "", found, path, 0)
-    return found
+    walk = _Walk(path, {})
+    walk.visit(holder, "")
+    return walk.found
 
 
-def _walk(module: Any, prefix: str, found: dict[str, StoredTensor], path: Path, depth: int) -> None:
-    if not isinstance(module, Instance) or not isinstance(module.state, dict):
-        return
-    if depth > _MAX_DEPTH or len(found) > _MAX_TENSORS:
-        raise WeightsError(f"{path}: the model tree is deeper or larger than any real one. Not loaded.")
-    state = module.state
-    transient = state.get("_non_persistent_buffers_set")
-    for kind in ("_parameters", "_buffers"):
-        for name, value in _children(state, kind):
-            if isinstance(value, StoredTensor) and not (kind == "_buffers" and name in (transient or ())):
-                found[prefix + name] = value
-    for name, child in _children(state, "_modules"):
-        _walk(child, f"{prefix}{name}.", found, path, depth + 1)
+@dataclass
+class _Walk:
+    """One pass over a module tree. Shared children are visited again, so visits are counted, not modules."""
+
+    path: Path
+    found: dict[str, StoredTensor]
+    visits: int = 0
+
+    def visit(self, module: Any, prefix: str) -> None:
+        if not isinstance(module, Instance) or not isinstance(module.state, dict):
+            return
+        self.visits += 1
+        if prefix.count(".") > _MAX_DEPTH or self.visits > _MAX_MODULES:
+            raise WeightsError(f"{self.path}: the model tree is deeper or larger than any real one. Not loaded.")
+        state = module.state
+        transient = state.get("_non_persistent_buffers_set") or ()
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _children(state, kind):
+                if isinstance(value, StoredTensor) and not (kind == "_buffers" and name in transient):
+                    self.found[prefix + name] = value
+        for name, child in _children(state, "_modules"):
+            self.visit(child, f"{prefix}{name}.")
 
 
 def _children(state: dict[Any, Any], kind: str) -> list[tuple[str, Any]]:

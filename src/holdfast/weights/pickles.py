@@ -20,6 +20,7 @@ from typing import Any
 from holdfast.errors import WeightsError
 
 MARK = object()
+_LONGEST_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,12 @@ class Interpreter:
         return int(struct.unpack("<" + layout, self._take(struct.calcsize("<" + layout)))[0])
 
     def _line(self) -> str:
-        rest = self.data[self.position : self.position + 65536].tobytes()
+        rest = self.data[self.position : self.position + _LONGEST_LINE].tobytes()
         end = rest.find(b"\n")
         if end < 0:
             raise self._fault("a text line never ends")
         self.position += end + 1
-        return rest[:end].decode("utf-8")
+        return rest[:end].decode("latin-1")
 
     # Stack
 
@@ -323,7 +324,7 @@ _OPERATIONS: dict[int, Callable[[Interpreter], Any]] = {
         "G": lambda vm: vm._push(struct.unpack(">d", vm._take(8))[0]),
         "S": _quoted,
         "V": lambda vm: vm._push(
-            vm._line().encode("latin-1", "backslashreplace").decode("raw_unicode_escape")
+            vm._line().encode("latin-1").decode("raw_unicode_escape")
         ),
         "T": _old_string("i"),
         "U": _old_string("B"),
