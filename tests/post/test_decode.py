@@ -153,6 +153,15 @@ def test_only_the_best_candidates_are_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert rows[:, 4].tolist() == pytest.approx([1.0, 0.9, 0.8])
 
 
+def test_of_equal_scores_the_first_candidates_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_module, "MAX_CANDIDATES", 3)
+    corner = torch.arange(5.0).mul(20).reshape(5, 1)
+    boxes = torch.cat([corner, corner, corner + 10, corner + 10], dim=1)[None]
+    scores = torch.tensor([0.5, 0.5, 0.9, 0.5, 0.1]).reshape(1, 5, 1)
+    (rows,) = select(boxes, scores, conf=0.0, iou=0.5, max_det=300)
+    assert rows[:, 0].tolist() == [40.0, 0.0, 20.0]
+
+
 def test_nothing_above_the_threshold_gives_empty_rows() -> None:
     for rows in detections(
         make_branch(bias=-50.0), strides=STRIDES, reg_max=16, conf=0.25, iou=0.5, max_det=9

@@ -161,8 +161,17 @@ def _suppress(
 ) -> Tensor:
     """Candidates (n, 4), (n,), (n,) of one image -> kept rows (k, 6)."""
     if len(scores) > MAX_CANDIDATES:
-        best = scores.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
+        best = _best(scores, MAX_CANDIDATES)
         boxes, scores, labels = boxes[best], scores[best], labels[best]
     keep = nms(boxes, scores, iou, max_keep=max_det, groups=None if agnostic else labels)
     rows = torch.cat([boxes, scores.unsqueeze(1), labels.unsqueeze(1).to(boxes.dtype)], dim=1)
     return rows[keep]
+
+
+def _best(scores: Tensor, count: int) -> Tensor:
+    """Indices of the `count` highest scores in rising index order; far cheaper than sorting them all."""
+    least = scores.kthvalue(len(scores) - count + 1).values
+    chosen = scores > least
+    ties = (scores == least).nonzero().flatten()
+    chosen[ties[: count - int(chosen.sum())]] = True
+    return chosen.nonzero().flatten()
