@@ -62,8 +62,8 @@ def test_parameters_and_cost_are_the_published_ones(name: str, counts: dict[str,
 
 
 @every_variant
-def test_deployed_size_is_that_of_the_folded_main_branch(name: str, counts: dict[str, dict[str, float]]) -> None:
-    want = counts[name.replace("yolov9", "gelan")]
+def test_deployed_size_is_that_of_the_folded_main_branch(name: str, counts: dict[str, dict[str, float]]) ->
+    None: want = counts[name.replace("yolov9", "gelan")]
     deployed = skeleton(name).deploy()
     assert parameter_count(deployed) == want["fused_params"]
     assert gflops(deployed) == pytest.approx(want["fused_gflops_640"], abs=6e-5)
@@ -130,7 +130,8 @@ def test_backward_reaches_every_parameter_and_deploy_keeps_outputs(name: str) ->
 def test_names_and_shapes_are_the_official_ones(name: str, fixtures_v9: Path) -> None:
     keys = json.loads((fixtures_v9 / f"{name}.keys.json").read_text())
     got = official_state_dict(skeleton(name))
-    assert [(key, list(value.shape)) for key, value in got.items()] == [(key, shape) for key, shape, _ in keys]
+    assert [(key, list(value.shape)) for key, value in got.items()] == [(key, shape) for key, shape, _ in
+    keys]
 
 
 @every_fixture

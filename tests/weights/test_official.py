@@ -144,8 +144,8 @@ def tensor_pickle(*, shape: tuple[int, ...], strides: tuple[int, ...], offset: i
         return b"(" + b"".join(map(number, values)) + b"t"
 
     storage = b"(Vstorage\nctorch\nFloatStorage\nV0\nVcpu\n" + number(count) + b"tQ"
-    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + numbers(shape) + numbers(strides)
-    return b"}Vw\n" + tensor + b"\x89NtRs."
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + numbers(shape) +
+    numbers(strides) return b"}Vw\n" + tensor + b"\x89NtRs."
 
 
 @pytest.mark.parametrize(
@@ -204,8 +204,8 @@ def test_module_tree_shared_at_every_level_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"not a weight file at all", "torch.save"), (b"", "torch.save"), (b"PK\x03\x04 broken", "cannot be read")],
-)
+    [(b"not a weight file at all", "torch.save"), (b"", "torch.save"), (b"PK\x03\x04 broken", "cannot be
+read")], )
 def test_other_files_are_named_as_such(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(WeightsError, match=says):

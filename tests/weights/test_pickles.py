@@ -175,10 +175,10 @@ def interpret(payload: bytes) -> Any:
 
 
 VALUES = [
-    None, True, False, 0, 1, -1, 255, 256, 65536, -(2**31), 2**40, -(2**70), 2**3000, 1.5, float("inf"), "", "text",
-    "äöü€😀\n\\", b"", b"\x00\xff" * 200, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], [1], list(range(1500)),
-    {}, {"a": 1}, {i: str(i) for i in range(1500)}, {1, 2, 3}, frozenset({1, "b"}), "x" * 70000, (([], {}), {"k": [()]}),
-]  # fmt: skip
+    None, True, False, 0, 1, -1, 255, 256, 65536, -(2**31), 2**40, -(2**70), 2**3000, 1.5, float("inf"), "",
+    "text", "äöü€😀\n\\", b"", b"\x00\xff" * 200, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], [1],
+    list(range(1500)), {}, {"a": 1}, {i: str(i) for i in range(1500)}, {1, 2, 3}, frozenset({1, "b"}), "x" *
+70000, (([], {}), {"k": [()]}), ]  # fmt: skip
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -323,9 +323,7 @@ _OPERATIONS: dict[int, Callable[[Interpreter], Any]] = {
         "\x8b": _integer("i"),
         "G": lambda vm: vm._push(struct.unpack(">d", vm._take(8))[0]),
         "S": _quoted,
-        "V": lambda vm: vm._push(
-            vm._line().encode("latin-1").decode("raw_unicode_escape")
-        ),
+        "V": lambda vm: vm._push(vm._line().encode("latin-1").decode("raw_unicode_escape")),
         "T": _old_string("i"),
         "U": _old_string("B"),
         "X": _text("I"),
