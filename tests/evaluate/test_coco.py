@@ -186,6 +186,10 @@ def test_perfect_detection_scores_one() -> None:
     assert metrics.mp == pytest.approx(1.0)
     assert metrics.mr == pytest.approx(1.0)
     assert metrics.fitness == pytest.approx(1.0)
+    assert (
+        repr(metrics)
+        == "DetectionMetrics(1 images, 1 objects: P 1.000, R 1.000, mAP50 1.000, mAP50-95 1.000)"
+    )
     assert metrics.summary()[0] == {
         "class": "class 0", "images": 1, "instances": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0,
         "map50": 1.0, "map50_95": 1.0,

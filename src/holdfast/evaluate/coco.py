@@ -27,7 +27,7 @@ MAX_DETECTIONS = 100  # per image and class, COCO's rule
 CHUNK = 100_000  # detections handed to the evaluator at a time: about 100 MB of dictionaries
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DetectionMetrics:
     """What a validation says about a detector.
 
@@ -69,6 +69,12 @@ class DetectionMetrics:
     curves: ConfidenceCurves
     pr_recall: NDArray[np.float64]
     pr_precision: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return (
+            f"DetectionMetrics({self.images} images, {int(self.nt.sum())} objects: P {self.mp:.3f}, "
+            f"R {self.mr:.3f}, mAP50 {self.map50:.3f}, mAP50-95 {self.map:.3f})"
+        )
 
     @property
     def class_index(self) -> NDArray[np.int64]:
