@@ -1,9 +1,9 @@
 """How large and how expensive a model is, counted without running it.
 
-GFLOPs are twice the multiply-accumulates of all convolutions (batch norm, pooling and activation are left out), the
-figure that model tables publish. The fixed convolution that turns box bins into distances belongs to post in this
-code base but is counted in both numbers, so they agree with published tables: R weights and 4R multiplications per
-cell and head.
+GFLOPs are twice the multiply-accumulates of all convolutions (batch norm, pooling and activation are left
+out), the figure that model tables publish. The fixed convolution that turns box bins into distances belongs
+to post in this code base but is counted in both numbers, so they agree with published tables: R weights and
+4R multiplications per cell and head.
 """
 
 from __future__ import annotations

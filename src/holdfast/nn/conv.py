@@ -1,7 +1,7 @@
 """Convolution blocks: Conv and RepConvN of YOLOv9 (arXiv 2402.13616), with the published inner names.
 
 Unusual: batch norm has eps 1e-3 and momentum 0.03 (new = 0.97 old + 0.03 batch); RepConvN has no
-identity branch even where its widths agree. `nn.fuse.fold` merges batch norm (and the two kernels of RepConvN)
+identity branch even where its widths agree. `nn.fuse.fold` merges batch norm (and both kernels of RepConvN)
 into one convolution named `conv`; a folded Conv has `bn = None`.
 
 Training saves the input of batch norm and the input of SiLU, never their outputs, so sums may be written in

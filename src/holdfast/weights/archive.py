@@ -178,7 +178,7 @@ def _read_zip(path: Path, classes: Callable[[Global], bool]) -> Any:
 
 
 def _read_legacy(path: Path, classes: Callable[[Global], bool]) -> Any:
-    """Magic number, protocol, machine facts, the value, the storage keys, then each storage's size and bytes."""
+    """Magic number, protocol, machine facts, the value, storage keys, then each size and bytes."""
     data = path.read_bytes()
     storages: dict[str, Storage] = {}
     raw: dict[str, bytearray] = {}

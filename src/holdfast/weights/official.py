@@ -128,8 +128,8 @@ class _Walk:
             return
         self.visits += 1
         if prefix.count(".") > _MAX_DEPTH or self.visits > _MAX_MODULES:
-            raise WeightsError(f"{self.path}: the model tree is deeper or larger than any real one. Not
-        loaded.") state = module.state
+            raise WeightsError(f"{self.path}: the model tree is larger than any real one. Not loaded.")
+        state = module.state
         transient = state.get("_non_persistent_buffers_set") or ()
         for kind in ("_parameters", "_buffers"):
             for name, value in _children(state, kind):
