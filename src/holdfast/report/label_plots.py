@@ -108,6 +108,7 @@ def _heat(
     axes.imshow(
         np.ma.masked_equal(np.sqrt(density), 0.0),  # empty cells stay white
         cmap="Blues",
+        vmin=-0.25 * max(1.0, float(np.sqrt(density).max())),  # a single box is still visible
         extent=(0, 1, 1, 0) if flip else (0, 1, 0, 1),
         origin="upper" if flip else "lower",
         interpolation="nearest",
