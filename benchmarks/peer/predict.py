@@ -1,0 +1,72 @@
+"""The peer's side of benchmarks/predict.py: `YOLO.predict`, a public call, run by the peer's own Python."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from ultralytics import YOLO
+
+from common import serve
+
+
+class Peer:
+    def load(self, model: str, weights: str) -> dict[str, Any]:
+        self.yolo = YOLO(f"{model}.yaml", verbose=False)
+        own = self.yolo.model.state_dict()
+        with np.load(weights) as arrays:
+            given = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+        same = [key for key in own if key in given and own[key].shape == given[key].shape]
+        self.yolo.model.load_state_dict({key: given[key] for key in same}, strict=False)
+        return {
+            "tensors": len(same),
+            "of": len(own),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+
+    def predict(
+        self, source: str, imgsz: int, conf: float, iou: float, batch: int, **_: Any
+    ) -> dict[str, Any]:
+        start, cpu = time.perf_counter(), time.process_time()
+        first = 0.0
+        images = boxes = 0
+        speeds: list[tuple[float, ...]] = []
+        for result in self.yolo.predict(
+            source,
+            imgsz=imgsz,
+            conf=conf,
+            iou=iou,
+            batch=batch,
+            device="cpu",
+            stream=True,
+            verbose=False,
+            save=False,
+        ):
+            first = first or time.perf_counter() - start
+            images += 1
+            boxes += len(result.boxes)
+            speeds.append(tuple(result.speed[key] for key in ("preprocess", "inference", "postprocess")))
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        return {
+            "seconds": seconds,
+            "cpu": cpu,
+            "first": first,
+            "images": images,
+            "boxes": boxes,
+            "split": _mean(speeds),
+        }
+
+
+def _mean(rows: list[tuple[float, ...]]) -> list[float]:
+    return [sum(column) / len(rows) for column in zip(*rows)]  # noqa: B905
+
+
+peer = Peer()
+serve({"load": peer.load, "predict": peer.predict})
