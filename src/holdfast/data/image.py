@@ -209,7 +209,7 @@ def _size_by_pillow(path: Path | str, where: str) -> tuple[int, int] | None:
                 )
     except PIL.UnidentifiedImageError:
         return None
-    except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders of damaged files raise whatever they like
         raise _damaged(error, where) from None
     _refuse_bomb(height, width, where)
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
@@ -229,14 +229,9 @@ def _read_careful(data: bytes, header: Header | None, where: str) -> Image:
             return _from_pillow(image, where)
     except PIL.UnidentifiedImageError:
         return _from_opencv(data, where)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        PIL.Image.DecompressionBombError,
-    ) as error:
+    except DataError:
+        raise
+    except Exception as error:  # decoders of damaged files raise whatever they like
         raise _damaged(error, where) from None
 
 

@@ -29,14 +29,14 @@ def write_demo(folder: Path | str, *, images: int = 128, seed: int = 0) -> Path:
 
     Args:
         folder: where to; made when missing, files of the same name are replaced.
-        images: how many in all; a quarter goes to validation.
+        images: how many in all; a fifth goes to validation.
         seed: same seed, same files.
 
     Returns:
         The path of data.yaml.
     """
     root = Path(folder)
-    val = max(images // 4, 1)
+    val = max(images // 5, 1)
     for split_number, (split, count) in enumerate((("train", max(images - val, 1)), ("val", val))):
         for kind in ("images", "labels"):
             (root / kind / split).mkdir(parents=True, exist_ok=True)
