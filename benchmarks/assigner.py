@@ -3,10 +3,11 @@
     python benchmarks/assigner.py
     python benchmarks/assigner.py --images 128 --boxes 75000 --size 640
 
-The crowded batch has many boxes that fill their image, the worst case of an assigner that tests every (box, anchor)
-pair: a dense float32 table of 586 boxes x 8400 anchors x 4 over 128 images takes 9.4 GiB, and a loss holds several.
-Each case runs in a process of its own; memory is what the process gained at its peak over what it held before the
-loss (maps and targets included there), so it shows the working memory of the loss and of its backward pass.
+The crowded batch has many boxes that fill their image, the worst case of an assigner that tests every
+(box, anchor) pair: one dense float32 table of 586 boxes x 8400 anchors x 4 over 128 images takes 9.4 GiB, and
+a loss holds several. Each case runs in a process of its own. Memory is what that process gained at its peak
+over what it held before the loss (maps and targets included there): the working memory of forward and
+backward, of which the gradients of the maps take as much as the maps.
 """
 
 from __future__ import annotations

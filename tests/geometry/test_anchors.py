@@ -11,7 +11,15 @@ SHAPES, STRIDES = [(5, 7), (3, 4), (2, 2)], (8, 16, 32)
 
 def test_points_run_row_by_row_from_half_a_cell() -> None:
     points, strides = anchor_points([(2, 3), (1, 1)], (8, 16))
-    assert points.tolist() == [[0.5, 0.5], [1.5, 0.5], [2.5, 0.5], [0.5, 1.5], [1.5, 1.5], [2.5, 1.5], [0.5, 0.5]]
+    assert points.tolist() == [
+        [0.5, 0.5],
+        [1.5, 0.5],
+        [2.5, 0.5],
+        [0.5, 1.5],
+        [1.5, 1.5],
+        [2.5, 1.5],
+        [0.5, 0.5],
+    ]
     assert strides.tolist() == [8] * 6 + [16]
 
 

@@ -29,7 +29,8 @@ def test_hand_worked_overlaps(a, b, iou, giou, diou) -> None:
 
 
 def test_ciou_adds_the_aspect_penalty() -> None:
-    # Same centre, 4 x 2 against 2 x 4: inter 4, union 12; v = 4/pi^2 (atan(1/2) - atan 2)^2, alpha = v / (v - 1/3 + 1)
+    # Same centre, 4 x 2 against 2 x 4: inter 4, union 12; v = 4/pi^2 (atan(1/2) - atan 2)^2,
+    # alpha = v / (v - 1/3 + 1)
     a, b = torch.tensor([-2.0, -1, 2, 1]), torch.tensor([-1.0, -2, 1, 2])
     v = 4 / math.pi**2 * (math.atan(0.5) - math.atan(2)) ** 2
     assert float(ciou(a, b)) == pytest.approx(1 / 3 - v * v / (v - 1 / 3 + 1), abs=1e-6)
@@ -47,7 +48,9 @@ def test_golden_numbers(fixtures_v9: Path, case: str) -> None:
 
 
 def test_ciou_and_its_gradient_are_finite_for_degenerate_boxes() -> None:
-    points = torch.tensor([[0.0, 0, 0, 0], [3, 3, 3, 9], [3, 3, 9, 3], [9, 9, 3, 3], [0, 0, 1e6, 1e-6], [2, 2, 6, 6]])
+    points = torch.tensor(
+        [[0.0, 0, 0, 0], [3, 3, 3, 9], [3, 3, 9, 3], [9, 9, 3, 3], [0, 0, 1e6, 1e-6], [2, 2, 6, 6]]
+    )
     a = points.repeat_interleave(len(points), 0).requires_grad_()
     value = ciou(a, points.repeat(len(points), 1))
     value.sum().backward()
