@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.errors import DataError
@@ -188,3 +190,75 @@ def test_shared_data_sets_are_read(data_dir: Path) -> None:
         data = read_dataset_file(data_dir / name / "data.yaml")
         assert len(data.names) == classes
         assert not data.faults
+
+
+@pytest.mark.parametrize("entry", [r'"a\0b"', "x" * 5000, "~no-such-user-here/images"])
+def test_impossible_paths_are_faults_of_the_file(root: Path, entry: str) -> None:
+    data = read_dataset_file(write(root / "set" / "data.yaml", f"train: {entry}\nval: images/val\n{NAMES}"))
+    with pytest.raises(DataError, match="does not exist|not a possible path"):
+        data.split("train")
+    with pytest.raises(DataError, match=r"nc is inf|not a possible path"):
+        read_dataset_file(write(root / "set" / "b.yaml", f"path: {entry}\n{SPLITS}{NAMES}nc: .inf\n"))
+
+
+YAML_WORDS = st.sampled_from(
+    [
+        "train",
+        "val",
+        "names",
+        "nc",
+        "path",
+        ": ",
+        "\n",
+        "\n  ",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ", ",
+        "0",
+        "1",
+        "-1",
+        ".inf",
+        "cat",
+        "null",
+        "~",
+        "!!str ",
+        "!!python/name:x ",
+        "&a ",
+        "*a",
+        "'",
+        '"',
+        "?",
+        "|",
+        ">",
+        "#",
+        "\t",
+        "images/val",
+        "1e3",
+        "2020-01-01",
+        "2020-99-99",
+        "0x1F",
+        "<<",
+        "\x00",
+        "\ufeff",
+        "é",
+        "%",
+        "@",
+        "`",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(YAML_WORDS, max_size=40).map("".join))
+def test_no_yaml_text_raises_anything_but_a_data_error(root: Path, text: str) -> None:
+    path = write(root / "set" / "data.yaml", text)
+    try:
+        data = read_dataset_file(path)
+        assert list(data.names) == list(range(len(data.names)))
+        for split in ("train", "val", "test"):
+            data.split(split)
+    except DataError as error:
+        assert "\n" not in str(error)  # noqa: PT017

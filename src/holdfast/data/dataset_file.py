@@ -102,7 +102,7 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
         if entries is None or entries == "" or entries == []:
             continue
         try:
-            splits[split] = _sources(split, entries, path, root, tried)
+            splits[split] = _sources(split, entries, path, tried)
         except DataError as error:
             faults[split] = error
     if not splits and not faults:
@@ -202,7 +202,7 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
     if count is not None:
         try:
             count = int(count)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(
                 f"nc is {count!r}, expected a whole number.", path=path, hint="Correct or drop nc."
             ) from None
@@ -242,7 +242,7 @@ def _mapped_names(raw: dict[Any, Any], count: int | None, path: Path) -> dict[in
     for key, name in raw.items():
         try:
             index = int(key)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             index = -1
         if not 0 <= index < 100_000:
             raise DataError(
@@ -291,15 +291,16 @@ def _root(content: dict[str, Any], path: Path) -> tuple[Path, list[Path]]:
         return beside, [beside, here]
     if not isinstance(given, str):
         raise DataError(f"path is {given!r}, expected a folder.", path=path, hint="Correct or drop path.")
-    folder = Path(given).expanduser()
-    bases = [
-        Path(os.path.normpath(base / folder)) for base in (beside, here)
-    ]  # an absolute folder stays itself
-    root = next((base for base in bases if base.is_dir()), bases[0])
+    try:
+        folder = Path(given).expanduser()
+        bases = [Path(os.path.normpath(base / folder)) for base in (beside, here)]  # absolute stays itself
+        root = next((base for base in bases if base.is_dir()), bases[0])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _impossible(f"path: {given[:80]!r}", error, path) from None
     return root, list(dict.fromkeys([root, *bases, beside, here]))
 
 
-def _sources(split: str, entries: object, path: Path, root: Path, places: list[Path]) -> list[Path]:
+def _sources(split: str, entries: object, path: Path, places: list[Path]) -> list[Path]:
     listed = entries if isinstance(entries, list) else [entries]
     sources: list[Path] = []
     for entry in listed:
@@ -309,11 +310,18 @@ def _sources(split: str, entries: object, path: Path, root: Path, places: list[P
                 path=path,
                 hint="Correct it.",
             )
-        sources.append(_locate(split, entry.strip(), path, root, places))
+        try:
+            sources.append(_locate(split, entry.strip(), path, places))
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, an unknown ~user
+            raise _impossible(f"{split}: {entry[:80]!r}", error, path) from None
     return sources
 
 
-def _locate(split: str, entry: str, path: Path, root: Path, places: list[Path]) -> Path:
+def _impossible(what: str, error: Exception, path: Path) -> DataError:
+    return DataError(f"{what} is not a possible path ({error}).", path=path, hint="Correct it.")
+
+
+def _locate(split: str, entry: str, path: Path, places: list[Path]) -> Path:
     wanted = Path(
         entry.replace("\\", "/") if os.sep == "/" and not Path(entry).exists() else entry
     ).expanduser()
@@ -332,7 +340,7 @@ def _locate(split: str, entry: str, path: Path, root: Path, places: list[Path]) 
             return candidate
     looked = ", ".join(str(candidate) for candidate in candidates[:3])
     raise DataError(
-        f"{split}: '{entry}' does not exist (looked for {looked}).",
+        f"{split}: {entry!r} does not exist (looked for {looked}).",
         path=path,
         hint=("Correct 'path' or the entry." + _near(candidates[0])).strip(),
     )
