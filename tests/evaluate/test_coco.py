@@ -186,6 +186,7 @@ def test_perfect_detection_scores_one() -> None:
     assert metrics.mp == pytest.approx(1.0)
     assert metrics.mr == pytest.approx(1.0)
     assert metrics.fitness == pytest.approx(1.0)
+    assert metrics.confusion.matrix.tolist() == [[1, 0], [0, 0]]
     assert (
         repr(metrics)
         == "DetectionMetrics(1 images, 1 objects: P 1.000, R 1.000, mAP50 1.000, mAP50-95 1.000)"

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from holdfast.evaluate.confusion import ConfusionMatrix
 from holdfast.evaluate.curves import ConfidenceCurves, confidence_curves, f1_score
 from holdfast.evaluate.match import as_array, true_positives
 
@@ -47,6 +48,7 @@ class DetectionMetrics:
         images_with: (C,) int64 images that hold the class.
         curves: precision and recall against confidence.
         pr_recall, pr_precision: (R,) and (K, R) the precision envelope at IoU 0.5; its row means are ap50.
+        confusion: counts at confidence 0.25 and IoU 0.45.
     """
 
     names: dict[int, str]
@@ -69,6 +71,7 @@ class DetectionMetrics:
     curves: ConfidenceCurves
     pr_recall: NDArray[np.float64]
     pr_precision: NDArray[np.float64]
+    confusion: ConfusionMatrix
 
     def __repr__(self) -> str:
         return (
@@ -140,6 +143,7 @@ class DetectionEvaluator:
         self._truth: list[NDArray[np.float32]] = []  # (m, 4) per image
         self._truth_classes: list[NDArray[np.int64]] = []
         self._hits: list[NDArray[np.bool_]] = []
+        self._confusion = ConfusionMatrix(self.classes)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -177,6 +181,7 @@ class DetectionEvaluator:
         self._truth.append(boxes)
         self._truth_classes.append(classes)
         self._hits.append(hits)
+        self._confusion.update(rows, classes, boxes)
 
     def compute(self) -> DetectionMetrics:
         """Returns the metrics of everything added so far; more images may follow."""
@@ -220,6 +225,7 @@ class DetectionEvaluator:
             curves=curves,
             pr_recall=np.linspace(0.0, 1.0, precision.shape[1]),
             pr_precision=precision[0, :, :, 0].T.copy(),
+            confusion=self._confusion,
         )
 
 
