@@ -1,4 +1,4 @@
-"""Every registered model runs the same sweep: counts, forward, backward, deploy, key map; and the golden numbers."""
+"""Every registered model runs the same sweep: counts, forward, backward, deploy, key map, golden numbers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from functools import cache
 from pathlib import Path
 
-import golden
 import numpy as np
 import pytest
 import torch
 
+import golden
 from holdfast import models
 from holdfast.models.outputs import Branch
 from holdfast.models.profile import gflops, parameter_count, profile
@@ -19,6 +19,7 @@ from holdfast.weights import load_official_state_dict, official_state_dict
 from holdfast.weights.keymap import keymap
 
 NAMES = models.available()
+Counts = dict[str, dict[str, float]]
 GOLDEN = ("yolov9-t", "yolov9-s", "gelan-s", "yolov9-c")
 every_variant = pytest.mark.parametrize("name", NAMES)
 every_fixture = pytest.mark.parametrize("name", GOLDEN)
@@ -47,12 +48,12 @@ def maps(branch: Branch) -> list[torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
-def counts(fixtures_v9: Path) -> dict[str, dict[str, float]]:
+def counts(fixtures_v9: Path) -> Counts:
     return json.loads((fixtures_v9 / "counts.json").read_text())["models"]
 
 
 @every_variant
-def test_parameters_and_cost_are_the_published_ones(name: str, counts: dict[str, dict[str, float]]) -> None:
+def test_parameters_and_cost_are_the_published_ones(name: str, counts: Counts) -> None:
     want = counts[name]
     got = profile(skeleton(name), imgsz=640)
     assert got.parameters == want["params"]
@@ -62,8 +63,8 @@ def test_parameters_and_cost_are_the_published_ones(name: str, counts: dict[str,
 
 
 @every_variant
-def test_deployed_size_is_that_of_the_folded_main_branch(name: str, counts: dict[str, dict[str, float]]) ->
-    None: want = counts[name.replace("yolov9", "gelan")]
+def test_deployed_size_is_that_of_the_folded_main_branch(name: str, counts: Counts) -> None:
+    want = counts[name.replace("yolov9", "gelan")]
     deployed = skeleton(name).deploy()
     assert parameter_count(deployed) == want["fused_params"]
     assert gflops(deployed) == pytest.approx(want["fused_gflops_640"], abs=6e-5)
@@ -96,9 +97,12 @@ def test_key_map_is_one_to_one_both_ways(name: str) -> None:
     assert len(set(official)) == len(own)
     assert [names.to_ours(key) for key in official] == own
     layers = sorted({int(key.split(".")[1]) for key in official})
-    assert layers[-1] == {"yolov9": {"t": 29, "s": 29, "m": 38, "c": 38, "e": 49}}.get(
-        name[:6], dict.fromkeys("tsmc", 22) | {"e": 42}
-    )[name[-1]]
+    assert (
+        layers[-1]
+        == {"yolov9": {"t": 29, "s": 29, "m": 38, "c": 38, "e": 49}}.get(
+            name[:6], dict.fromkeys("tsmc", 22) | {"e": 42}
+        )[name[-1]]
+    )
 
 
 @every_variant
@@ -130,8 +134,9 @@ def test_backward_reaches_every_parameter_and_deploy_keeps_outputs(name: str) ->
 def test_names_and_shapes_are_the_official_ones(name: str, fixtures_v9: Path) -> None:
     keys = json.loads((fixtures_v9 / f"{name}.keys.json").read_text())
     got = official_state_dict(skeleton(name))
-    assert [(key, list(value.shape)) for key, value in got.items()] == [(key, shape) for key, shape, _ in
-    keys]
+    assert [(key, list(value.shape)) for key, value in got.items()] == [
+        (key, shape) for key, shape, _ in keys
+    ]
 
 
 @every_fixture

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import golden
 import numpy as np
 import pytest
 import torch
 
+import golden
 from holdfast import models
 from holdfast.errors import WeightsError
 from holdfast.weights import load_official_state_dict, official_state_dict, read_official
@@ -19,9 +19,11 @@ def distinct(name: str, classes: int = 80) -> dict[str, torch.Tensor]:
     """Official tensors of `name`, each filled with its own number."""
     with torch.device("meta"):
         shapes = official_state_dict(models.build(name, classes))
-    made = {key: torch.full(tuple(v.shape), i % 97 + 1, dtype=v.dtype) for i, (key, v) in
-    enumerate(shapes.items())} return made | {key: torch.arange(16.0).view(1, 16, 1, 1) for key in made if
-    ".dfl" in key}
+    made = {}
+    for i, (key, value) in enumerate(shapes.items()):
+        bins = torch.arange(16.0).view(1, 16, 1, 1)
+        made[key] = bins if ".dfl" in key else torch.full(value.shape, i % 97 + 1, dtype=value.dtype)
+    return made
 
 
 def test_round_trip_gives_back_every_tensor() -> None:
@@ -110,8 +112,8 @@ def test_tensors_alone_tell_the_model(name: str) -> None:
 
 
 @pytest.mark.parametrize(("file", "classes"), [("yolov9-t.last-nc4", 4), ("yolov9-t.stripped-nc5", 5)])
-def test_checkpoint_answers_like_the_program_that_wrote_it(fixtures_v9: Path, file: str, classes: int) ->
-    None: model = models.build("yolov9-t", classes)
+def test_checkpoint_answers_like_its_own_program(fixtures_v9: Path, file: str, classes: int) -> None:
+    model = models.build("yolov9-t", classes)
     load_official_state_dict(model, read_official(fixtures_v9 / f"{file}.pt").state_dict, strict=True)
     want = np.load(fixtures_v9 / f"{file}.golden.npz")
     with torch.no_grad():

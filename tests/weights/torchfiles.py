@@ -37,6 +37,7 @@ def module_checkpoint(*, legacy: bool = False) -> bytes:
     tree.names = ["a", "b"]
     tree.nc = 2
     out = io.BytesIO()
-    record = {"epoch": 7, "model": tree.half(), "ema": None, "updates": None, "date": "2024-01-01", "opt":
-    {"lr0": 0.01}} torch.save(record, out, _use_new_zipfile_serialization=not legacy)
+    record = {"epoch": 7, "model": tree.half(), "ema": None, "updates": None, "date": "2024-01-01"}
+    record["opt"] = {"lr0": 0.01}
+    torch.save(record, out, _use_new_zipfile_serialization=not legacy)
     return out.getvalue()
