@@ -43,5 +43,5 @@ def test_boxes_fit_the_drawn_shapes() -> None:
             assert boxes.min() >= -1e-3
             assert (boxes[:, 2] <= image.shape[1] + 1e-3).all()
             assert (boxes[:, 3] <= image.shape[0] + 1e-3).all()
-            assert (boxes[:, 2:] - boxes[:, :2]).min() > 12
+            assert (boxes[:, 2:] - boxes[:, :2]).min() > 18
             assert image.dtype == np.uint8
