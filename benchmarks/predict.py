@@ -8,7 +8,8 @@ threads) stands beside the clock: on a busy machine it is the steadier of the tw
 the model and starting Python are outside; the first picture's latency (folding included) is reported apart.
 Both sides load the same weights into the same architecture (gelan-t is the peer's yolov9t), so both find
 about the same boxes. Without `--weights` these are drawn at random by tensor name, and the confidence is set
-where our float32 run finds about `--boxes` boxes a photo.
+where `--candidates` anchors a photo pass it, about as many as with a trained model at 0.25: left at a fixed
+confidence, random weights give none or thousands.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def main() -> None:
     parser.add_argument("--weights", help="weight file of ours for that model; absent: drawn")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--conf", type=float, help="absent: 0.25 with --weights, else set for --boxes")
-    parser.add_argument("--boxes", type=float, default=7.0, help="boxes a photo when weights are drawn")
+    parser.add_argument("--conf", type=float, help="absent: 0.25 with --weights, else set for --candidates")
+    parser.add_argument("--candidates", type=int, default=40, help="anchors that pass, with drawn weights")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--half", action="store_true", help="also measure our 16-bit run")
@@ -47,11 +48,11 @@ def main() -> None:
     own = Side("holdfast", [sys.executable, str(HERE / "own" / "predict.py")], threads=options.threads)
     common: dict[str, Any] = {"source": source, "imgsz": options.imgsz}
     with tempfile.TemporaryDirectory() as folder:
-        file = str(Path(folder) / "weights.npz")
-        own.ask("weights", model=options.weights or options.model, out=file)
-        setup = {"holdfast": own.ask("load", model=options.model, weights=file)}
+        file = str(Path(folder) / "weights")
+        own.ask("weights", model=options.model, file=options.weights, out=file)
+        setup = {"holdfast": own.ask("load", weights=file)}
         conf = options.conf or (0.25 if options.weights else None)
-        conf = conf or own.ask("threshold", **common, boxes=options.boxes)["conf"]
+        conf = conf or own.ask("threshold", **common, candidates=options.candidates)["conf"]
         common |= {"conf": conf, "iou": 0.7}
         ask: dict[str, Any] = {
             "holdfast": functools.partial(own.ask, "predict", **common, half=False, batch=options.batch)

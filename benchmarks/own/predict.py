@@ -15,38 +15,38 @@ import torch
 
 from common import serve
 from holdfast import YOLO
+from holdfast.models import build
+from holdfast.predict.source import Source
 from holdfast.weights import load_official_state_dict, official_state_dict
+from holdfast.weights.store import save_safetensors
 
 
 class Own:
-    def weights(self, model: str, out: str) -> dict[str, Any]:
-        """Writes what both sides will load: the given file's weights, or for a bare name drawn ones."""
-        state = official_state_dict(YOLO(model).model)
-        if not Path(model).exists():
+    def weights(self, model: str, file: str | None, out: str) -> dict[str, Any]:
+        """Writes `out`.npz, which the peer loads, and `out`.safetensors, which we load: the same tensors.
+
+        The peer's yolov9t has a class branch 80 wide where the official gelan-t has 128; drawn ones have 80.
+        """
+        network = YOLO(file).model if file else build(model, class_width=80 if model == "gelan-t" else None)
+        state = official_state_dict(network)
+        if not file:
             state = {key: torch.from_numpy(drawn(key, tuple(value.shape))) for key, value in state.items()}
-        np.savez(out, **{key: value.detach().numpy() for key, value in state.items()})
+            load_official_state_dict(network, state)
+        np.savez(f"{out}.npz", **{key: value.detach().numpy() for key, value in state.items()})
+        save_safetensors(Path(f"{out}.safetensors"), network.state_dict(), network.header)
         return {"tensors": len(state)}
 
-    def load(self, model: str, weights: str) -> dict[str, Any]:
-        self.yolo = YOLO(model)
-        with np.load(weights) as arrays:
-            state = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-        transfer = load_official_state_dict(self.yolo.model, state)
-        return {
-            "tensors": transfer.loaded,
-            "of": transfer.total,
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        }
+    def load(self, weights: str) -> dict[str, Any]:
+        self.yolo = YOLO(f"{weights}.safetensors")
+        return {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
-    def threshold(self, source: str, imgsz: int, boxes: float) -> dict[str, Any]:
-        """The confidence at which a picture has about `boxes` detections.
-
-        One pass is enough: a box is only ever suppressed by one that scores higher.
-        """
-        found = self.yolo.predict(source, imgsz=imgsz, conf=0.001, device="cpu", verbose=False)
+    def threshold(self, source: str, imgsz: int, candidates: int) -> dict[str, Any]:
+        """The confidence that about so many anchors a photo pass, before suppression."""
+        keys = {"imgsz": imgsz, "conf": 0.001, "iou": 1.0, "max_det": 1000, "device": "cpu", "verbose": False}
+        found = self.yolo.predict(source, stream=True, **keys)  # nothing is suppressed at an IoU of 1
         scores = torch.cat([result.boxes.conf for result in found]).sort(descending=True).values
-        return {"conf": round(float(scores[min(int(boxes * len(found)), len(scores) - 1)]), 5)}
+        images = len(Source(source))
+        return {"conf": round(float(scores[min(candidates * images, len(scores) - 1)]), 5)}
 
     def predict(
         self, source: str, imgsz: int, conf: float, iou: float, batch: int, half: bool

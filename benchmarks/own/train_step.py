@@ -21,7 +21,12 @@ from holdfast.models import build
 class Own:
     def load(self, model: str, imgsz: int, batch: int, boxes: int) -> dict[str, Any]:
         torch.manual_seed(0)
-        self.model = build(model).train().to(memory_format=torch.channels_last)
+        # The peer's yolov9t has a class branch 80 wide, the official gelan-t 128.
+        self.model = (
+            build(model, class_width=80 if model == "gelan-t" else None)
+            .train()
+            .to(memory_format=torch.channels_last)
+        )
         self.loss = DetectionLoss(classes=80, strides=self.model.strides, reg_max=self.model.reg_max)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
         generator = torch.Generator().manual_seed(0)

@@ -20,7 +20,7 @@ class Peer:
     def load(self, model: str, weights: str) -> dict[str, Any]:
         self.yolo = YOLO(f"{model}.yaml", verbose=False)
         own = self.yolo.model.state_dict()
-        with np.load(weights) as arrays:
+        with np.load(f"{weights}.npz") as arrays:
             given = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
         same = [key for key in own if key in given and own[key].shape == given[key].shape]
         self.yolo.model.load_state_dict({key: given[key] for key in same}, strict=False)

@@ -58,7 +58,7 @@ class Peer:
             "forward_loss": parts[0] * per_image,
             "backward": parts[1] * per_image,
             "optimizer": parts[2] * per_image,
-            "loss": float(loss.detach()),
+            "total": float(loss.detach()),
         }
 
 
