@@ -192,50 +192,30 @@ class YOLO:
         return self._folded
 
 
-class _Pictures:
-    """What the trainer and the validator draw with: their moments joined to the functions of `report`."""
-
-    def __init__(self) -> None:
-        from holdfast.report.run import RunReporter
-
-        reporter = RunReporter()
-        self.labels = reporter.labels
-        self.train_batch = reporter.train_batch
-        self.val_batch = reporter.val_batch
-
-    def finish(self, folder: Path, metrics: DetectionMetrics) -> None:
-        """Draws the curves of a validation, and of a training run its course."""
-        from holdfast.report.metric_plots import plot_curves
-        from holdfast.report.plots import plot_results
-
-        plot_curves(metrics, folder)
-        table = folder / "results.csv"
-        if table.is_file():
-            plot_results(table)
-
-
 def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
     """Runs `holdfast train`."""
     if not settings.resume:
         settings.require("model", "data")
+    from holdfast.report import run as reporter
     from holdfast.train.session import fit
     from holdfast.val.run import Evaluator
 
     _say_notes(settings.notes, settings.verbose, say)
-    return fit(settings, make_evaluator=Evaluator, reporter=_Pictures(), say=say)
+    return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=say)
 
 
 def run_val(settings: ValSettings, *, model: YOLOv9 | None = None, say: Say = print) -> ValResult:
     """Runs `holdfast val`; `model` spares loading what is loaded already."""
     settings.require("model", "data")
     from holdfast.load import load_model
+    from holdfast.report.run import finish
     from holdfast.val.run import validate_settings
 
     if model is None:
         loaded = load_model(settings.model)
         _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
         model = loaded.model
-    return validate_settings(settings, model=model, report=_Pictures().finish, say=say)
+    return validate_settings(settings, model=model, report=finish, say=say)
 
 
 def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, str]:

@@ -31,4 +31,5 @@ class Targets(NamedTuple):
     @staticmethod
     def empty() -> Targets:
         """Returns the targets of a batch that is all background."""
-        return Targets(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
+        none = torch.zeros(0, dtype=torch.int64)
+        return Targets(none, none, torch.zeros(0, 4))

@@ -1,6 +1,7 @@
 """Typed raw outputs of detection models: what heads hand to losses and to decoding.
 
-Dimensions: B batch, C classes, R bins per box side (1 means the distance itself), H W feature height and width.
+Dimensions: B batch, C classes, R bins per box side (1 means the distance itself), H W feature height and
+    width.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ class Branch(NamedTuple):
     """Raw maps of one head branch, finest level first.
 
     Attributes:
-        boxes: per level (B, 4R, H, W); channels are side-major (left, top, right, bottom), distances in stride units.
+        boxes: per level (B, 4R, H, W); channels are side-major (left, top, right, bottom), distances in
+            stride units.
         scores: per level (B, C, H, W) class logits.
     """
 

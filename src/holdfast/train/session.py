@@ -278,11 +278,11 @@ def fit(
             ),
         )
         loader.close()
-        talk(
-            f"{progress.epoch} epochs in {duration(progress.seconds)}; "
-            f"validating the best weights (epoch {progress.best_epoch + 1})"
-        )
         best = folder / "weights" / "best.pt"
+        which = f"best weights (epoch {progress.best_epoch + 1})"
+        if not best.is_file():  # a resumed run whose best.pt was not kept beside last.pt
+            best, which = folder / "weights" / "last.pt", "last weights (best.pt is gone)"
+        talk(f"{progress.epoch} epochs in {duration(progress.seconds)}; validating the {which}")
         answer = load_model(best).model
         result = evaluator(answer, on_batch=draw_val if settings.plots else None)
     write_json(folder / "results.json", results_summary(result.metrics, result.speed))

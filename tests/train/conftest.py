@@ -1,0 +1,44 @@
+"""A drawn data set and a reporter that draws nothing, for runs of a few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.data.shapes import write_demo
+from holdfast.report import run as reporter
+from holdfast.settings import TrainSettings
+from holdfast.train.session import TrainResult, fit
+from holdfast.val.run import Evaluator
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data.yaml of 10 training and 2 validation images."""
+    return write_demo(tmp_path_factory.mktemp("shapes"), images=12)
+
+
+@pytest.fixture
+def train(shapes: Path, tmp_path: Path) -> Callable[..., TrainResult]:
+    """Runs a tiny training; keys override."""
+
+    def run(**keys: Any) -> TrainResult:
+        values: dict[str, Any] = {
+            "model": "gelan-t",
+            "data": shapes,
+            "imgsz": 64,
+            "batch": 4,
+            "epochs": 2,
+            "workers": 0,
+            "device": "cpu",
+            "project": tmp_path,
+            "plots": False,
+            "close_mosaic": 1,
+        }
+        settings = TrainSettings(**{**values, **keys})
+        return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=lambda text: None)
+
+    return run

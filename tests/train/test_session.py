@@ -1,0 +1,171 @@
+"""A run from settings to folder: what it leaves, how it resumes, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from holdfast.errors import DataError, SettingsError, WeightsError
+from holdfast.load import load_model
+from holdfast.train.loop import COLUMNS
+from holdfast.train.session import TrainResult
+
+Train = Callable[..., TrainResult]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_a_complete_folder(train: Train) -> None:
+    result = train(plots=True, save_period=1)
+    found = {str(p.relative_to(result.folder)) for p in result.folder.rglob("*") if p.is_file()}
+    assert {
+        "args.yaml",
+        "manifest.json",
+        "results.csv",
+        "results.json",
+        "results.png",
+        "labels.jpg",
+        "train_batch0.jpg",
+        "val_batch0_labels.jpg",
+        "val_batch0_pred.jpg",
+        "weights/last.pt",
+        "weights/best.pt",
+        "weights/epoch1.pt",
+        "weights/epoch2.pt",
+    } <= found
+    assert not [name for name in found if ".part" in name]
+    assert tuple(rows(result.folder)[0]) == COLUMNS
+    assert [r["epoch"] for r in rows(result.folder)] == ["1", "2"]
+    assert all(0 < float(r["train/box_loss"]) < 100 for r in rows(result.folder))
+    assert yaml.safe_load((result.folder / "args.yaml").read_text())["imgsz"] == 64
+    manifest = json.loads((result.folder / "manifest.json").read_text())
+    assert manifest["train_images"] == 10
+    assert manifest["batch"] == 4
+
+
+def test_checkpoints_load_with_weights_only_and_hold_everything(train: Train) -> None:
+    result = train()
+    content = torch.load(result.folder / "weights" / "last.pt", weights_only=True)
+    assert content["progress"]["epoch"] == 2
+    assert content["progress"]["step"] == 6  # 10 images in batches of 4: 3 steps an epoch
+    assert content["ema_updates"] == 6
+    assert len(content["optimizer"]["state"]) == len(list(load_model(result.best).model.parameters()))
+    assert content["weights"].keys() == content["ema"].keys()
+    assert all(v.dtype is torch.float32 for v in content["weights"].values() if v.is_floating_point())
+
+
+def test_a_resumed_run_ends_bit_identical_to_an_uninterrupted_one(train: Train, tmp_path: Path) -> None:
+    whole = train(epochs=3, name="whole", save_period=1)
+    half = tmp_path / "half" / "weights"
+    half.mkdir(parents=True)
+    for source, copy in (("epoch2.pt", "last.pt"), ("best.pt", "best.pt")):
+        (half / copy).write_bytes((whole.folder / "weights" / source).read_bytes())
+    (half.parent / "results.csv").write_bytes((whole.folder / "results.csv").read_bytes())
+    resumed = train_resume(train, half / "last.pt")
+    assert resumed.folder == half.parent
+    a, b = (torch.load(r.folder / "weights" / "last.pt", weights_only=True) for r in (whole, resumed))
+    for part in ("weights", "ema"):
+        for key, value in a[part].items():
+            assert torch.equal(value, b[part][key]), f"{part} {key}"
+    states = zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True)
+    assert all(torch.equal(s[k], t[k]) for s, t in states for k in s)
+    strip = [{k: v for k, v in row.items() if k != "time"} for row in rows(whole.folder)]
+    assert strip == [{k: v for k, v in row.items() if k != "time"} for row in rows(resumed.folder)]
+
+
+def train_resume(train: Train, path: Path) -> TrainResult:
+    """Resumes with nothing but the path, as a user would; the other keys repeat what the run had."""
+    return train(resume=str(path), epochs=3)
+
+
+def test_resume_refuses_changed_settings_and_finished_runs(train: Train) -> None:
+    result = train(epochs=1)
+    last = str(result.folder / "weights" / "last.pt")
+    with pytest.raises(SettingsError, match="keeps its settings, but batch differ"):
+        train(resume=last, epochs=2, batch=8)
+    with pytest.raises(SettingsError, match="nothing to resume"):
+        train(resume=last, epochs=1)
+    with pytest.raises(WeightsError, match="weights only"):
+        train(resume=str(result.best), epochs=2)
+    with pytest.raises(SettingsError, match="no run to resume"):
+        train(resume=True, project=str(result.folder / "nothing"))
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(train: Train) -> None:
+    result = train(epochs=2)
+    last = result.folder / "weights" / "last.pt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    resumed = train(resume=str(last), epochs=3)
+    assert resumed.progress.epoch == 3
+    assert [r["epoch"] for r in rows(result.folder)] == ["1", "2", "3"]
+
+
+def test_loader_workers_change_nothing(train: Train) -> None:
+    runs = [train(workers=w, name=f"w{w}", epochs=1) for w in (0, 2)]
+    a, b = (torch.load(r.folder / "weights" / "last.pt", weights_only=True)["weights"] for r in runs)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_gains_smoothing_and_seed_change_the_training(train: Train) -> None:
+    base = rows(train(epochs=1, name="base", seed=1).folder)[0]
+    double = rows(train(epochs=1, name="double", seed=1, box=15.0).folder)[0]
+    assert float(double["train/box_loss"]) > 1.5 * float(base["train/box_loss"])
+    other = rows(train(epochs=1, name="seed", seed=2).folder)[0]
+    assert other["train/cls_loss"] != base["train/cls_loss"]
+    smooth = rows(train(epochs=1, name="smooth", seed=1, label_smoothing=0.1).folder)[0]
+    assert smooth["train/cls_loss"] != base["train/cls_loss"]
+
+
+def test_frozen_layers_keep_weights_and_statistics(train: Train) -> None:
+    result = train(freeze=9, epochs=1, ema=False)
+    torch.manual_seed(0)
+    fresh = load_model("gelan-t", classes=4).model
+    trained = torch.load(result.folder / "weights" / "last.pt", weights_only=True)["weights"]
+    before = fresh.state_dict()
+    moved = {key.split(".")[0] for key in before if not torch.equal(before[key], trained[key])}
+    assert moved == {"neck", "head"}
+
+
+def test_patience_stops_and_keeps_the_best(train: Train) -> None:
+    result = train(epochs=6, patience=1, lr0=1e-9, optimizer="SGD", warmup_epochs=0)
+    assert result.progress.epoch < 6
+    assert result.best.is_file()
+
+
+def test_noval_and_nosave_do_their_work_once_at_the_end(train: Train) -> None:
+    result = train(epochs=2, noval=True, nosave=True)
+    assert [bool(r["metrics/mAP50(B)"]) for r in rows(result.folder)] == [False, True]
+    assert (result.folder / "weights" / "last.pt").is_file()
+    assert not (result.folder / "weights" / "last.previous.pt").exists()
+
+
+def test_weights_of_another_class_count_transfer_what_fits(train: Train) -> None:
+    source = train(epochs=1, name="source")
+    result = train(epochs=1, name="tuned", weights=str(source.best), single_cls=True)
+    origin = json.loads((result.folder / "manifest.json").read_text())["origin"]
+    assert " of " in origin
+    assert "best.pt" in origin
+    assert load_model(result.best).model.names == {0: "object"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path: .\nval: images/val\nnames: [a, b, c, d]\n", "'train'"),
+        ("path: .\ntrain: images/train\nnames: [a, b, c, d]\n", "'val'"),
+    ],
+)
+def test_a_missing_split_is_one_clear_sentence(train: Train, shapes: Path, text: str, message: str) -> None:
+    broken = shapes.with_name("broken.yaml")
+    broken.write_text(text)
+    with pytest.raises(DataError, match=message):
+        train(data=broken)
