@@ -251,7 +251,7 @@ def validate_settings(
             path=dataset.path,
             hint="Validate with the data set the model was trained on, or one with the same classes.",
         )
-    workers = settings.workers
+    workers = settings.threads
     index = split_index(dataset, settings.split, single_cls=settings.single_cls, workers=workers)
     evaluator = Evaluator(
         index,
