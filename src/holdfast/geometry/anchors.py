@@ -38,7 +38,7 @@ def anchor_points(
 
 
 class CellRanges(NamedTuple):
-    """Rectangles of cells per box and level: columns [x, x + width), rows [y, y + height); all (G, L) int64."""
+    """Rectangles of cells of boxes: columns [x, x + width), rows [y, y + height); all (G, L) int64."""
 
     x: Tensor
     y: Tensor

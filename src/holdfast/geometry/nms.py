@@ -29,7 +29,7 @@ _Bools = npt.NDArray[np.bool_]
 _BLOCK = 64  # boxes decided at a time where boxes pile up
 _TILE = 1 << 15  # elements per intermediate: a handful of them stay in the cache of one core
 _CHUNK = 1 << 19  # pairs looked at one by one at a time
-_EDGES = 1 << 21  # most overlapping pairs worth listing; beyond that boxes pile up and blocks are cheaper
+_EDGES = 24  # most overlapping pairs per box worth listing; beyond that boxes pile up and blocks are cheaper
 _RECONSIDER = 256  # kept boxes after which the choice between the two ways is made again
 
 
@@ -58,17 +58,16 @@ def nms(
     if limit <= 0:
         return torch.zeros(0, dtype=torch.int64, device=boxes.device)
     order = scores.detach().argsort(descending=True, stable=True)
-    size = total if limit == total else min(total, max(4 * limit, 1024))
-    while True:
+    for size in sorted({min(8 * limit, total), total}):  # the best few usually suffice
         best = order[:size]
         head, label = boxes.detach()[best].float(), None if groups is None else groups[best]
         if boxes.device.type == "cpu":
             kept = torch.from_numpy(_suppress_host(head.numpy(), iou_threshold, label))
         else:
             kept = _suppress_device(head, iou_threshold, label)
-        if size == total or len(kept) >= limit:
-            return best[kept[:limit]]
-        size = min(total, size * max(4, 2 * limit // max(1, len(kept))))
+        if len(kept) >= limit:
+            break
+    return best[kept[:limit]]
 
 
 def _suppress_host(boxes: _Floats, threshold: float, groups: Tensor | None) -> _Ints:
@@ -205,7 +204,7 @@ def _by_pairs(columns: _Floats, threshold: float, groups: _Ints | None, *, most:
         better.append(one[edge])
         worse.append(two[edge])
         edges += len(better[-1])
-        if edges > _EDGES:
+        if edges > _EDGES * len(order):
             return None
         start = stop
     return _first_come_graph(np.concatenate(better), np.concatenate(worse), len(order))
