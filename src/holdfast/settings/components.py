@@ -148,7 +148,6 @@ class DetectionSettings(Settings):
     iou: float = Field(0.7, ge=0, le=1, description="overlap above which the weaker of two boxes is dropped")
     max_det: int = Field(300, ge=1, le=30000, description="most detections per image")
     rect: bool = Field(True, description="validate on rectangles of similar images instead of squares")
-    save_json: bool = Field(False, description="write the detections as COCO JSON")
 
 
 class TrainRunSettings(Settings):
@@ -174,6 +173,7 @@ class ValRunSettings(Settings):
     title: ClassVar[str] = "Run"
     split: Text = Field("val", description="split of data.yaml to validate on: val, test or train")
     half: bool = Field(False, description="compute in 16 bits")
+    save_json: bool = Field(False, description="write the detections as COCO JSON")
     save_txt: bool = Field(False, description="write detections as label files")
     save_conf: bool = Field(False, description="add the confidence to label files")
     plots: bool = Field(True, description="draw curves, confusion matrix and example images")

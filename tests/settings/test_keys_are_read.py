@@ -1,0 +1,28 @@
+"""A key that nothing reads would be a promise broken in silence: every key is used by its verb's program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from holdfast.settings import DemoSettings, PredictSettings, TrainSettings, ValSettings
+from holdfast.settings.base import Settings
+
+SOURCE = Path(__file__).parents[2] / "src" / "holdfast"
+PLACES = {
+    TrainSettings: "train/*.py",
+    ValSettings: "val/*.py",
+    PredictSettings: "predict/*.py",
+    DemoSettings: "demo.py",
+}
+# Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
+ELSEWHERE = {"hyp", "workers", "model", "source"}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_every_key_is_read_by_its_program(kind: type[Settings]) -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.glob(PLACES[kind]))
+    read = set(re.findall(r"\bsettings\.(\w+)", text))
+    assert [key for key in kind.model_fields if key not in read | ELSEWHERE] == []
