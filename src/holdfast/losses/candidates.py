@@ -6,7 +6,7 @@ so memory does not grow with the number of objects of an image. All of this depe
 several branches share one list.
 
 An anchor that lies in no box plays no part, so anchors that lie in some box ("candidates") are numbered by
-themselves, level by level: level, then image, then row, then column. Those of one level are one range of numbers.
+themselves: level, then image, then row, then column. Those of one level are one range of numbers.
 
 Dimensions: B images, L levels, U candidate anchors of the batch, G objects, M candidate pairs of a chunk.
 """
