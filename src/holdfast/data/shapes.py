@@ -1,9 +1,11 @@
 """A generated data set of drawn shapes: something to train on where there is no data and no network.
 
-Discs, squares and triangles of many sizes and angles on textured gray backgrounds, in images of several shapes. Like
-traffic signs, each class keeps to its own part of the colour circle: a small model from random weights can tell them
-apart after a few hundred steps, which form alone does not allow. Clutter (lines and specks of any colour) belongs to no
-class, and some images hold no object. Every picture is a function of (seed, split, number).
+Discs, squares and triangles of many sizes and angles on textured gray backgrounds, in images of several
+shapes. Like
+traffic signs, each class keeps to its own part of the colour circle: a small model from random weights can
+tell them apart after a few hundred steps, which form alone does not allow. Clutter (lines and specks of any
+colour) belongs to no class, and some images hold no object. Every picture is a function of (seed, split,
+number).
 """
 
 from __future__ import annotations
