@@ -28,7 +28,9 @@ class Own:
             .to(memory_format=torch.channels_last)
         )
         self.loss = DetectionLoss(classes=80, strides=self.model.strides, reg_max=self.model.reg_max)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
+        # Fused, as our trainer builds it; the peer's side uses what PyTorch does by default.
+        parameters = self.model.parameters()
+        self.optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True, fused=True)
         generator = torch.Generator().manual_seed(0)
         self.images = torch.randint(0, 256, (batch, 3, imgsz, imgsz), dtype=torch.uint8, generator=generator)
         count = batch * boxes
