@@ -119,7 +119,7 @@ def test_leaving_early_and_closing_ends_all_threads(index: Index) -> None:
     for _ in loader.epoch(0):
         break
     assert len(list(loader.epoch(1))) == 7  # still usable
-    assert threading.active_count() == before + 3
+    assert before < threading.active_count() <= before + 3
     loader.close()
     assert threading.active_count() == before
     loader.close()
