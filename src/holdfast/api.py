@@ -59,7 +59,7 @@ class YOLO:
 
         self._loaded: LoadedModel = load_model(source)
         self._source, self._weights = str(source), ""
-        self._folded: YOLOv9 | None = None
+        self._folded: dict[tuple[torch.device, torch.dtype], YOLOv9] = {}
 
     @property
     def model(self) -> YOLOv9:
@@ -95,7 +95,7 @@ class YOLO:
         else:
             self._loaded = load_model(self._source, weights=weights)
             self._weights = str(weights)
-        self._folded = None
+        self._folded = {}
         return self
 
     def info(
@@ -179,17 +179,22 @@ class YOLO:
         if isinstance(source, str | Path):
             values["source"], source = str(source), None
         settings = PredictSettings(**values)
-        return _predict(settings, self._network(half=settings.half), source, stream, self._say)
+        return _predict(settings, self._network(settings), source, stream, self._say)
 
     __call__ = predict
 
-    def _network(self, *, half: bool) -> YOLOv9:
-        """The folded model, made once; for half precision a copy, whose number format will change."""
-        if half:
-            return copy.deepcopy(self.model)
-        if self._folded is None:
-            self._folded = self.model.deploy()
-        return self._folded
+    def _network(self, settings: PredictSettings) -> YOLOv9:
+        """The folded model where and as `settings` want it, made once: calls in a loop fold nothing again."""
+        from holdfast.devices import choose_device, choose_inference_precision
+
+        device = choose_device(settings.device).device
+        dtype = choose_inference_precision(device, settings.half).dtype
+        if (device, dtype) not in self._folded:
+            folded = self.model.deploy()
+            if folded is self.model:
+                folded = copy.deepcopy(folded)
+            self._folded[device, dtype] = folded.to(device, dtype)
+        return self._folded[device, dtype]
 
 
 def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:

@@ -99,6 +99,16 @@ def cpu_has_bf16() -> bool:
     return bool(words & {"amx_bf16", "avx512_bf16"})
 
 
+def choose_inference_precision(device: torch.device, half: str | bool) -> Precision:
+    """Chooses the format of prediction: `auto` takes bfloat16 on CPUs that have it and float32 elsewhere.
+
+    On such CPUs bfloat16 halves the time of the network and moves boxes by a fraction of a pixel.
+    """
+    if half == "auto":
+        half = device.type == "cpu" and cpu_has_bf16()
+    return choose_precision(device, amp=bool(half), amp_dtype="auto")
+
+
 def choose_precision(device: torch.device, *, amp: bool, amp_dtype: str) -> Precision:
     """Chooses the autocast format: bfloat16 where the hardware has it, float16 on older CUDA cards, else
     float32.
@@ -111,14 +121,14 @@ def choose_precision(device: torch.device, *, amp: bool, amp_dtype: str) -> Prec
         SettingsError: float16 on a device that cannot train in it.
     """
     if not amp:
-        return Precision(torch.float32, False, "float32 (mixed precision switched off)")
+        return Precision(torch.float32, False, "float32")
     if device.type == "cuda":
         if amp_dtype == "bfloat16" or (
             amp_dtype == "auto" and torch.cuda.is_bf16_supported(including_emulation=False)
         ):
-            return Precision(torch.bfloat16, False, "bfloat16 autocast, float32 weights and losses")
+            return Precision(torch.bfloat16, False, "bfloat16")
         return Precision(
-            torch.float16, True, "float16 autocast with loss scaling, float32 weights and losses"
+            torch.float16, True, "float16 with loss scaling"
         )
     if amp_dtype == "float16":
         raise SettingsError(
@@ -126,5 +136,5 @@ def choose_precision(device: torch.device, *, amp: bool, amp_dtype: str) -> Prec
             hint="Use amp_dtype=bfloat16 or --no-amp.",
         )
     if device.type == "cpu" and (amp_dtype == "bfloat16" or cpu_has_bf16()):
-        return Precision(torch.bfloat16, False, "bfloat16 autocast (this CPU has bfloat16 instructions)")
+        return Precision(torch.bfloat16, False, "bfloat16, chosen because this CPU has instructions for it")
     return Precision(torch.float32, False, f"float32 (this {device.type} device has no fast bfloat16)")

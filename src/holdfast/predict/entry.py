@@ -8,7 +8,7 @@ from typing import Literal, overload
 
 from torch import nn
 
-from holdfast.devices import choose_device, choose_precision
+from holdfast.devices import choose_device, choose_inference_precision
 from holdfast.errors import SettingsError
 from holdfast.post.results import Results
 from holdfast.predict.run import Found, Predictor
@@ -72,7 +72,7 @@ def predict_settings(
         )
     pictures = Source(wanted, vid_stride=settings.vid_stride)
     device = choose_device(settings.device)
-    precision = choose_precision(device.device, amp=settings.half, amp_dtype="auto")
+    precision = choose_inference_precision(device.device, settings.half)
     predictor = Predictor(
         model,
         device=device.device,
@@ -98,8 +98,7 @@ def predict_settings(
             show_conf=settings.show_conf,
         )
     if settings.verbose:
-        half = f"; precision: {precision.note}" if settings.half else ""
-        say(f"device: {device.note}{half}")
+        say(f"device: {device.note}; precision: {precision.note}")
     results = _run(predictor, pictures, saver, say, verbose=settings.verbose)
     return results if stream else list(results)
 

@@ -49,7 +49,7 @@ def _none(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
 
 
-def _switch(value: object) -> object:
+def as_switch(value: object) -> object:
     """Reads the words of a boolean where text is allowed too."""
     words = {"true": True, "false": False}
     return words.get(value.strip().lower(), value) if isinstance(value, str) else value
@@ -69,7 +69,7 @@ def casefold(*choices: str) -> BeforeValidator:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-Switch = Annotated[bool | str, BeforeValidator(_switch), BeforeValidator(_text)]
+Switch = Annotated[bool | str, BeforeValidator(as_switch), BeforeValidator(_text)]
 Device = Annotated[str, BeforeValidator(_device)]
 OptionalInt = Annotated[int | None, BeforeValidator(_none)]
 Ints = Annotated[tuple[int, ...] | None, BeforeValidator(as_items), BeforeValidator(_none)]

@@ -13,7 +13,17 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
-from holdfast.settings.base import Device, Ints, OptionalInt, Settings, Switch, Text, as_items, casefold
+from holdfast.settings.base import (
+    Device,
+    Ints,
+    OptionalInt,
+    Settings,
+    Switch,
+    Text,
+    as_items,
+    as_switch,
+    casefold,
+)
 
 Optimizer = Annotated[
     Literal["auto", "SGD", "Adam", "AdamW", "LION"], casefold("auto", "SGD", "Adam", "AdamW", "LION")]
@@ -21,6 +31,7 @@ AmpType = Annotated[
     Literal["auto", "bfloat16", "float16"],
     BeforeValidator(lambda value: {"bf16": "bfloat16", "fp16": "float16"}.get(value, value)
                     if isinstance(value, str) else value)]
+Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
 
 
@@ -193,7 +204,7 @@ class PredictRunSettings(Settings):
     classes: Ints = Field(None, description="keep only these class numbers")
     agnostic_nms: bool = Field(False, description="let boxes of different classes suppress each other")
     batch: int = Field(1, ge=1, description="images per forward pass")
-    half: bool = Field(False, description="compute in 16 bits")
+    half: Half = Field("auto", description="compute in 16 bits; auto does where a CPU has bfloat16 units")
     vid_stride: int = Field(1, ge=1, description="use every N-th frame of a video")
 
 

@@ -242,7 +242,7 @@ def fit(
         names=names,
         imgsz=_imgsz(settings),
         batch=2 * batch,
-        workers=settings.workers,
+        workers=settings.threads,
         rect=settings.rect,
         device=device.device,
         precision=precision,
@@ -251,7 +251,7 @@ def fit(
         max_det=settings.max_det,
         single_cls=settings.single_cls,
     )
-    loader = TrainLoader(samples, batch=batch, workers=settings.workers, seed=settings.seed)
+    loader = TrainLoader(samples, batch=batch, workers=settings.threads, seed=settings.seed)
     with closing(evaluator), closing(loader):
         progress = run_epochs(
             stepper,
@@ -309,7 +309,7 @@ def _index(dataset: DatasetFile, split: str, settings: TrainSettings) -> Index:
         names=dataset.names,
         single_cls=settings.single_cls,
         min_items=settings.min_items if split == "train" else 0,
-        workers=settings.workers,
+        workers=settings.threads,
     )
 
 
