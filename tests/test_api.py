@@ -45,7 +45,7 @@ def test_training_leaves_a_run_folder_and_the_best_model(run: tuple[YOLO, Path])
     model, folder = run
     for name in ("args.yaml", "results.csv", "weights/best.pt", "weights/last.pt"):
         assert (folder / name).is_file(), name
-    assert list(model.names.values()) == ["circle", "square", "triangle", "star"]
+    assert list(model.names.values()) == ["disc", "square", "triangle"]
     assert model.task == "detect"
     assert model.device == torch.device("cpu")
     best = YOLO(folder / "weights" / "best.pt")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from holdfast.errors import SettingsError
 from holdfast.settings import PredictSettings, TrainSettings, ValSettings
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _TASKS = ("detect",)
 
 Say = Callable[[str], None]
+AnySettings = TypeVar("AnySettings", ValSettings, PredictSettings)
 
 
 class YOLO:
@@ -153,7 +154,7 @@ class YOLO:
             keys: keys of `holdfast val`; `data` is needed.
         """
         settings = ValSettings(**{"model": self._source, **tidy(ValSettings, keys)})
-        return run_val(settings, model=self.model, say=self._say).metrics
+        return run_val(settings, loaded=self._loaded, say=self._say).metrics
 
     @overload
     def predict(self, source: Any = ..., stream: Literal[False] = ..., **keys: Any) -> list[Results]: ...
@@ -178,7 +179,7 @@ class YOLO:
         values.setdefault("save", False)
         if isinstance(source, str | Path):
             values["source"], source = str(source), None
-        settings = PredictSettings(**values)
+        settings = _at_trained_size(PredictSettings(**values), self._loaded)
         return _predict(settings, self._network(settings), source, stream, self._say)
 
     __call__ = predict
@@ -209,18 +210,18 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
     return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=say)
 
 
-def run_val(settings: ValSettings, *, model: YOLOv9 | None = None, say: Say = print) -> ValResult:
-    """Runs `holdfast val`; `model` spares loading what is loaded already."""
+def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Say = print) -> ValResult:
+    """Runs `holdfast val`; `loaded` spares loading what is there already."""
     settings.require("model", "data")
     from holdfast.load import load_model
     from holdfast.report.run import finish
     from holdfast.val.run import validate_settings
 
-    if model is None:
+    if loaded is None:
         loaded = load_model(settings.model)
         _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
-        model = loaded.model
-    return validate_settings(settings, model=model, report=finish, say=say)
+    settings = _at_trained_size(settings, loaded)
+    return validate_settings(settings, model=loaded.model, report=finish, say=say)
 
 
 def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, str]:
@@ -235,9 +236,16 @@ def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, st
     loaded = load_model(settings.model)
     _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     count, folder = 0, ""
-    for result in _predict(settings, loaded.model, None, True, say):
+    for result in _predict(_at_trained_size(settings, loaded), loaded.model, None, True, say):
         count, folder = count + 1, str(result.save_dir or "")
     return count, folder
+
+
+def _at_trained_size(settings: AnySettings, loaded: LoadedModel) -> AnySettings:
+    """Returns settings whose `imgsz` is what the weights were trained at, unless it was given by hand."""
+    if loaded.imgsz is None or "imgsz" in settings.given():
+        return settings
+    return settings.replace(imgsz=loaded.imgsz)
 
 
 def _predict(

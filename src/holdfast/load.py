@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,13 @@ class LoadedModel:
         model: the model, in training form unless the file holds a deployed one.
         transfer: what was loaded; None for random weights.
         origin: one phrase for people: "random weights" or the file and its kind.
+        imgsz: input size the weights were trained at, when the file says so.
     """
 
     model: YOLOv9
     transfer: Transfer | None
     origin: str
+    imgsz: int | None = None
 
 
 def load_model(
@@ -60,18 +62,20 @@ def load_model(
 
     Args:
         source: a model name, or a `.pt` or `.safetensors` file.
-        weights: a second file, of which everything that fits is then copied into that model.
         classes: class count to build for; by default that of the file, of `names`, or 80. With another count
-            than
-            the file's, what fits is transferred.
+            than the file's, what fits is transferred.
         names: class names; by default those of the file when the count agrees.
+        weights: a file, of which everything that fits is copied into the model that `source` names.
 
     Raises:
         SettingsError: `source` is neither a file nor a model name.
         WeightsError: the file is missing, damaged, unsafe or holds another kind of model.
     """
     if weights is not None:
-        target, giver = load_model(source, classes=classes, names=names), load_model(weights)
+        giver = load_model(weights, classes=classes, names=names)
+        if not Path(source).is_file() and resolve(str(source)) == giver.model.name:
+            return giver
+        target = load_model(source, classes=classes, names=names)
         transfer = load_official_state_dict(target.model, official_state_dict(giver.model))
         return LoadedModel(target.model, transfer, f"{target.origin}, filled from {giver.origin}: {transfer}")
     path = Path(source)
@@ -94,7 +98,8 @@ def load_model(
         averaged = checkpoint.get("ema") is not None
         tensors = checkpoint["ema"] if averaged else checkpoint["weights"]
         kind = "checkpoint, averaged weights" if averaged else "checkpoint"
-        return _from_own(path, tensors, checkpoint["model"], classes, names, kind)
+        loaded = _from_own(path, tensors, checkpoint["model"], classes, names, kind)
+        return replace(loaded, imgsz=checkpoint.get("settings", {}).get("imgsz"))
     official = read_official(path)
     kind = "official checkpoint, averaged weights" if official.source == "ema" else "official checkpoint"
     return _from_official(path, official.state_dict, official.names, classes, names, kind)

@@ -128,7 +128,7 @@ def test_gains_smoothing_and_seed_change_the_training(train: Train) -> None:
 def test_frozen_layers_keep_weights_and_statistics(train: Train) -> None:
     result = train(freeze=9, epochs=1, ema=False)
     torch.manual_seed(0)
-    fresh = load_model("gelan-t", classes=4).model
+    fresh = load_model("gelan-t", classes=3).model
     trained = torch.load(result.folder / "weights" / "last.pt", weights_only=True)["weights"]
     before = fresh.state_dict()
     moved = {key.split(".")[0] for key in before if not torch.equal(before[key], trained[key])}
@@ -160,8 +160,8 @@ def test_weights_of_another_class_count_transfer_what_fits(train: Train) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path: .\nval: images/val\nnames: [a, b, c, d]\n", "'train'"),
-        ("path: .\ntrain: images/train\nnames: [a, b, c, d]\n", "'val'"),
+        ("path: .\nval: images/val\nnames: [a, b, c]\n", "'train'"),
+        ("path: .\ntrain: images/train\nnames: [a, b, c]\n", "'val'"),
     ],
 )
 def test_a_missing_split_is_one_clear_sentence(train: Train, shapes: Path, text: str, message: str) -> None:

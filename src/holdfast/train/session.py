@@ -27,7 +27,6 @@ from holdfast.evaluate.coco import DetectionMetrics
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import LoadedModel, load_model
 from holdfast.losses.detect import DetectionLoss
-from holdfast.models.registry import resolve
 from holdfast.runs import CsvLog, new_run_folder, write_json
 from holdfast.settings import TrainSettings
 from holdfast.train.checkpoint import Progress, read_checkpoint, restore
@@ -44,7 +43,6 @@ from holdfast.train.optim import (
 )
 from holdfast.train.schedule import Schedule, Shape
 from holdfast.train.step import Stepper
-from holdfast.weights import load_official_state_dict, official_state_dict
 from holdfast.weights.keymap import keymap
 
 RESUME_KEYS = frozenset(
@@ -314,20 +312,10 @@ def _index(dataset: DatasetFile, split: str, settings: TrainSettings) -> Index:
 
 
 def _starting_model(settings: TrainSettings, names: Mapping[int, str]) -> LoadedModel:
-    """Returns the model to train: `model` alone, or `model` filled with what fits of `weights`."""
-    if not settings.weights:
-        return load_model(settings.model, names=names)
-    source = load_model(settings.weights, names=names)
-    if "model" not in settings.given() or _known_name(settings.model) == source.model.name:
-        return source
-    target = load_model(settings.model, names=names)
-    transfer = load_official_state_dict(target.model, official_state_dict(source.model))
-    return LoadedModel(target.model, transfer, f"{source.origin} into {target.model.name}, {transfer}")
-
-
-def _known_name(model: str) -> str:
-    """Returns the registry's name for a model given by any spelling, or the text itself for a file."""
-    return model if Path(model).is_file() else resolve(model)
+    """Returns the model to train: `model` filled with what fits of `weights`, or that of `weights` alone."""
+    if settings.weights and "model" not in settings.given():
+        return load_model(settings.weights, names=names)
+    return load_model(settings.model, names=names, weights=settings.weights or None)
 
 
 def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> nn.Module:
