@@ -34,7 +34,8 @@ def run_demo(settings: DemoSettings, *, say: Say = print) -> ValResult:
         "epochs": settings.epochs,
         "workers": settings.workers,
         "seed": settings.seed,
-        "close_mosaic": settings.epochs // 4,
+        "hyp": "short-run",
+        "val_interval": 5,
         "name": "train",
     }
     run = run_train(TrainSettings(**common, **training), say=say)

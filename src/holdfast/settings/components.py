@@ -237,9 +237,9 @@ class DemoRunSettings(Settings):
     title: ClassVar[str] = "Demo"
     folder: Text = Field("demo", description="folder for the drawn data set and the runs")
     model: Text = Field("yolov9-t", description="model name to train from random weights")
-    images: int = Field(240, ge=8, description="pictures to draw, one fifth of them for validation")
+    images: int = Field(240, ge=8, description="pictures to draw, one in five for validation")
     epochs: int = Field(20, ge=1, description="passes over the training images")
     imgsz: int = Field(160, ge=32, le=8192, description="side of the input in pixels")
-    batch: int = Field(8, ge=1, description="images per optimizer step")
+    batch: int = Field(16, ge=1, description="images per optimizer step")
     workers: int = Field(2, ge=0, le=256, description="loader threads, one per core at most; 0 uses none")
     seed: int = Field(0, ge=0, description="start of every random draw")
