@@ -43,7 +43,7 @@ def test_faults_say_what_to_type() -> None:
 
 def test_header_rebuilds_the_same_form() -> None:
     with torch.device("meta"):
-        for model in (models.build("yolov9-t", 2, names={0: "a", 1: "b"}), models.build("yolov9-c", 2)):
+        for model in (models.build("yolov9-t", 2, names={0: "a", 1: "b"}), models.build("gelan-m", 2)):
             for form in (model, model.deploy()):
                 again = models.from_header(form.header)
                 assert again.header == form.header

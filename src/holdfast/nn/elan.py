@@ -30,7 +30,9 @@ class _Aggregation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.cv1(x)  # (B, split, H, W)
-        a = self.cv2(y[:, self.kept :])  # (B, branch, H, W)
+        # A compact copy of the second half: every convolution on the slice would make its own, and
+        # backward would keep all of `y` alive for it.
+        a = self.cv2(y[:, self.kept :].clone())  # (B, branch, H, W)
         out: Tensor = self.cv4(torch.cat((y, a, self.cv3(a)), 1))
         return out
 
