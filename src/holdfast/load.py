@@ -72,9 +72,9 @@ def load_model(
         WeightsError: the file is missing, damaged, unsafe or holds another kind of model.
     """
     if weights is not None:
-        giver = load_model(weights, classes=classes, names=names)
+        giver = load_model(weights)  # with its own class count, so that only what it holds is counted as moved
         if not Path(source).is_file() and resolve(str(source)) == giver.model.name:
-            return giver
+            return load_model(weights, classes=classes, names=names)
         target = load_model(source, classes=classes, names=names)
         transfer = load_official_state_dict(target.model, official_state_dict(giver.model))
         return LoadedModel(target.model, transfer, f"{target.origin}, filled from {giver.origin}: {transfer}")
