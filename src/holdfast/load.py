@@ -72,7 +72,7 @@ def load_model(
         WeightsError: the file is missing, damaged, unsafe or holds another kind of model.
     """
     if weights is not None:
-        giver = load_model(weights)  # with its own class count, so that only what it holds is counted as moved
+        giver = load_model(weights)  # with its own classes: only what it really holds is counted as moved
         if not Path(source).is_file() and resolve(str(source)) == giver.model.name:
             return load_model(weights, classes=classes, names=names)
         target = load_model(source, classes=classes, names=names)
