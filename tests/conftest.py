@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from colour import ColourDetector
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -31,3 +33,9 @@ def data_dir(shared: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def detector() -> ColourDetector:
+    """A detector whose answers are known: coloured cells."""
+    return ColourDetector()
