@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from holdfast.errors import MissingExtraError
-from holdfast.post.results import Boxes, Results
+from holdfast.post.boxes import Boxes
+from holdfast.post.results import Results
 
 ROWS = torch.tensor([[10.0, 20, 50, 80, 0.9, 1], [0, 0, 200, 100, 0.5, 0], [5, 5, 15, 15, 0.25, 1]])
 NAMES = {0: "dog", 1: "cat"}
