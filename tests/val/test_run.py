@@ -100,6 +100,13 @@ def test_results_json_and_labels_say_what_was_found(cells: Path, tmp_path: Path,
     assert 0 < cy < 1
 
 
+def test_single_cls_ignores_which_class_was_said(cells: Path, tmp_path: Path, detector: Any) -> None:
+    for path in (tmp_path / "labels").iterdir():  # every label has the wrong class
+        path.write_text("".join(f"{1 - int(row[0])}{row[1:]}\n" for row in path.read_text().splitlines()))
+    assert validate(cells, tmp_path, detector)[0].metrics.map50 == 0
+    assert validate(cells, tmp_path, detector, single_cls=True)[0].metrics.map50 > 0.8
+
+
 def test_another_class_count_and_a_missing_split_are_refused(
     cells: Path, tmp_path: Path, detector: Any
 ) -> None:

@@ -249,7 +249,8 @@ def fit(
         max_det=settings.max_det,
         single_cls=settings.single_cls,
     )
-    loader = TrainLoader(samples, batch=batch, workers=settings.threads, seed=settings.seed)
+    pin = device.device.type == "cuda"
+    loader = TrainLoader(samples, batch=batch, workers=settings.threads, seed=settings.seed, pin=pin)
     with closing(evaluator), closing(loader):
         progress = run_epochs(
             stepper,

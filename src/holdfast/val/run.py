@@ -97,7 +97,7 @@ class Evaluator:
         self.max_det = max_det
         self.single_cls = single_cls
         samples = EvalSamples(index, imgsz=imgsz, stride=32, rect=rect, pad=0.5 if rect else 0.0, batch=batch)
-        self.loader = EvalLoader(samples, batch=batch, workers=workers)
+        self.loader = EvalLoader(samples, batch=batch, workers=workers, pin=device.type == "cuda")
 
     def __call__(
         self,
@@ -122,7 +122,7 @@ class Evaluator:
             for number, batch in enumerate(self.loader):
                 start = self._now()
                 x = (
-                    batch.images.to(self.device)
+                    batch.images.to(self.device, non_blocking=True)
                     .to(torch.float32, memory_format=torch.channels_last)
                     .div_(255.0)
                 )
@@ -177,6 +177,8 @@ class Evaluator:
         for number, letterbox, rows in zip(batch.indices.tolist(), batch.letterboxes, found, strict=True):
             rows = rows.float().cpu()
             size = (letterbox.height, letterbox.width)
+            if self.single_cls:
+                rows[:, 5] = 0  # whatever class the model said
             rows[:, :4] = clip_boxes(letterbox.to_original(rows[:, :4]), *size)
             classes, boxes = self.index.labels(number)
             scorer.update(number, detections=rows, truth_classes=classes, truth_boxes=boxes, size=size)
@@ -245,9 +247,9 @@ def validate_settings(
     precision = choose_precision(device.device, amp=settings.half, amp_dtype="auto")
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dataset.names
-    if model.classes != len(names):
+    if model.classes != len(names) and not settings.single_cls:
         raise DataError(
-            f"names {len(names)} classes, but the model has {model.classes}.",
+            f"names {len(names)} {'class' if len(names) == 1 else 'classes'}, but the model has {model.classes}.",
             path=dataset.path,
             hint="Validate with the data set the model was trained on, or one with the same classes.",
         )
