@@ -249,7 +249,7 @@ def validate_settings(
     names = {0: "object"} if settings.single_cls else dataset.names
     if model.classes != len(names) and not settings.single_cls:
         raise DataError(
-            f"names {len(names)} {'class' if len(names) == 1 else 'classes'}, but the model has {model.classes}.",
+            f"names {len(names)} class{'' if len(names) == 1 else 'es'}, but the model has {model.classes}.",
             path=dataset.path,
             hint="Validate with the data set the model was trained on, or one with the same classes.",
         )
