@@ -43,6 +43,7 @@ class Own:
     def threshold(self, source: str, imgsz: int, candidates: int) -> dict[str, Any]:
         """The confidence that about so many anchors a photo pass, before suppression."""
         keys = {"imgsz": imgsz, "conf": 0.001, "iou": 1.0, "max_det": 1000, "device": "cpu", "verbose": False}
+        keys["half"] = False
         found = self.yolo.predict(source, stream=True, **keys)  # nothing is suppressed at an IoU of 1
         scores = torch.cat([result.boxes.conf for result in found]).sort(descending=True).values
         images = len(Source(source))
