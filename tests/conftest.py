@@ -11,6 +11,11 @@ import torch
 from colour import ColourDetector
 
 
+def pytest_configure() -> None:
+    """One thread per test process: several processes share the cores, and threads that wait spin."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of golden numbers and data sets; tests that need it skip, saying so, where it is absent."""
