@@ -85,6 +85,11 @@ class DetectionMetrics:
         return self.curves.classes
 
     @property
+    def box(self) -> DetectionMetrics:
+        """The metrics of boxes, under the name users of other programs write: `metrics.box.map50`."""
+        return self
+
+    @property
     def maps(self) -> NDArray[np.float64]:
         """(C,) AP per class; a class without objects shows the mean, so that it can be compared and
         sorted."""
