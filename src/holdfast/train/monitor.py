@@ -159,6 +159,6 @@ def _columns(out: TextIO) -> int:
     import os
 
     try:
-        return os.get_terminal_size(out.fileno()).columns
+        return os.get_terminal_size(out.fileno()).columns or 80
     except OSError:
         return 80
