@@ -22,7 +22,13 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train(shapes: Path, tmp_path: Path) -> Callable[..., TrainResult]:
+def said() -> list[str]:
+    """Every line a run said."""
+    return []
+
+
+@pytest.fixture
+def train(shapes: Path, tmp_path: Path, said: list[str]) -> Callable[..., TrainResult]:
     """Runs a tiny training; keys override."""
 
     def run(**keys: Any) -> TrainResult:
@@ -39,6 +45,6 @@ def train(shapes: Path, tmp_path: Path) -> Callable[..., TrainResult]:
             "close_mosaic": 1,
         }
         settings = TrainSettings(**{**values, **keys})
-        return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=lambda text: None)
+        return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=said.append)
 
     return run

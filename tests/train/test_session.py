@@ -100,12 +100,15 @@ def test_resume_refuses_changed_settings_and_finished_runs(train: Train) -> None
         train(resume=True, project=str(result.folder / "nothing"))
 
 
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(train: Train) -> None:
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(train: Train, said: list[str]) -> None:
     result = train(epochs=2)
     last = result.folder / "weights" / "last.pt"
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     resumed = train(resume=str(last), epochs=3)
     assert resumed.progress.epoch == 3
+    assert f"{last} is damaged; going on from the checkpoint before it" in said
+    previous = torch.load(last.with_name("last.previous.pt"), weights_only=True)
+    assert previous["progress"]["epoch"] == 2  # the damaged file did not become the previous one
     assert [r["epoch"] for r in rows(result.folder)] == ["1", "2", "3"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,13 +104,19 @@ def _write(path: Path, content: Mapping[str, Any], *, keep_previous: bool) -> No
     if keep_previous and path.exists():
         previous = path.with_suffix(".previous.pt")
         previous.unlink(missing_ok=True)
-        os.link(path, previous)
+        try:
+            os.link(path, previous)
+        except OSError:  # file systems without hard links
+            shutil.copyfile(path, previous)
     write_atomic(path, buffer.getvalue())
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
     """Reads a full checkpoint without executing anything from it; falls back to the previous file when it
     is damaged.
+
+    Returns:
+        The content, and the file it was read from.
 
     Raises:
         WeightsError: the file is missing, damaged, from another program, or holds weights only.
@@ -131,7 +138,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{path}: holds weights only, so it cannot be resumed.", hint="Resume from last.pt beside it."
         )
-    return content
+    return content, path
 
 
 def restore(

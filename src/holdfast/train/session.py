@@ -126,7 +126,7 @@ def fit(
     content: dict[str, Any] | None = None
     folder: Path | None = None
     if settings.resume:
-        settings, content, folder = _resumed(settings)
+        settings, content, folder = _resumed(settings, say)
     talk = say if settings.verbose else _silent
     device = choose_device(settings.device)
     precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
@@ -411,7 +411,9 @@ def _announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) ->
     return lines
 
 
-def _resumed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, Any], Path]:
+def _resumed(
+    settings: TrainSettings, say: Callable[[str], None]
+) -> tuple[TrainSettings, dict[str, Any], Path]:
     """Returns the settings, checkpoint and folder of the run to continue.
 
     The run's own settings hold; of the new ones only `RESUME_KEYS` count, others that differ are refused.
@@ -419,7 +421,10 @@ def _resumed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, Any], Pa
     path = _newest(Path(settings.project)) if settings.resume is True else Path(str(settings.resume))
     if path.is_dir():
         path = path / "weights" / "last.pt"
-    content = read_checkpoint(path)
+    content, read = read_checkpoint(path)
+    if read != path:
+        read.replace(path)  # or the next checkpoint would keep the damaged file as the previous one
+        say(f"{path} is damaged; going on from the checkpoint before it")
     stored = content["settings"]
     plain = settings.as_dict()
     given = {key: plain[key] for key in settings.given() if key not in ("resume", "project", "hyp")}
