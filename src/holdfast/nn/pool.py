@@ -1,4 +1,4 @@
-"""Blocks with pooling: the down-sampling AConv and ADown, and the spatial pyramid SPPELAN.
+"""Blocks that change or pool the map size: AConv, ADown, the spatial pyramids SPPELAN and SPPF, up-sampling.
 
 AConv and ADown first average 2x2 neighbours with stride 1, so even sizes halve exactly. Inputs must have even
 height and width. Dimensions: B batch, C channels, H W height and width.
@@ -55,3 +55,27 @@ class SPPELAN(nn.Module):
             y.append(F.max_pool2d(y[-1], 5, 1, 2))
         out: Tensor = self.cv5(torch.cat(y, 1))
         return out
+
+
+class SPPF(nn.Module):
+    """Three 5x5 max pools in a row, all four maps concatenated, and the residual: (B, c, H, W) unchanged.
+
+    Unlike its namesake in older families, the first convolution has no activation.
+    """
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.cv1 = Conv(c, c // 2, act=False)
+        self.cv2 = Conv(4 * (c // 2), c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = [self.cv1(x)]
+        for _ in range(3):
+            y.append(F.max_pool2d(y[-1], 5, 1, 2))
+        out: Tensor = self.cv2(torch.cat(y, 1))
+        return out.add_(x)  # SiLU keeps its input for backward, not its output, so this may overwrite
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Nearest neighbour, factor two."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
