@@ -10,7 +10,7 @@ import torch
 from holdfast import models
 from holdfast.errors import SettingsError, WeightsError
 from holdfast.load import load_model
-from holdfast.models.yolov9 import YOLOv9
+from holdfast.models.detector import Detector
 from holdfast.weights import official_state_dict
 from holdfast.weights.store import save_safetensors
 
@@ -22,7 +22,7 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return list(left) == list(right) and all(torch.equal(left[key], right[key]) for key in left)
 
 
-def write_checkpoint(path: Path, model: YOLOv9, averaged: YOLOv9 | None) -> Path:
+def write_checkpoint(path: Path, model: Detector, averaged: Detector | None) -> Path:
     record = {
         "format": "holdfast-checkpoint",
         "version": 1,

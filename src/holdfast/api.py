@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from holdfast.evaluate.coco import DetectionMetrics
     from holdfast.load import LoadedModel
-    from holdfast.models.yolov9 import YOLOv9
+    from holdfast.models.detector import Detector
     from holdfast.post.results import Results
     from holdfast.train.session import TrainResult
     from holdfast.val.run import ValResult
@@ -60,10 +60,10 @@ class YOLO:
 
         self._loaded: LoadedModel = load_model(source)
         self._source, self._weights = str(source), ""
-        self._folded: dict[tuple[torch.device, torch.dtype], YOLOv9] = {}
+        self._folded: dict[tuple[torch.device, torch.dtype], Detector] = {}
 
     @property
-    def model(self) -> YOLOv9:
+    def model(self) -> Detector:
         """The torch module."""
         return self._loaded.model
 
@@ -184,7 +184,7 @@ class YOLO:
 
     __call__ = predict
 
-    def _network(self, settings: PredictSettings) -> YOLOv9:
+    def _network(self, settings: PredictSettings) -> Detector:
         """The folded model where and as `settings` want it, made once: calls in a loop fold nothing again."""
         from holdfast.devices import choose_device, choose_inference_precision
 
@@ -249,7 +249,7 @@ def _at_trained_size(settings: AnySettings, loaded: LoadedModel) -> AnySettings:
 
 
 def _predict(
-    settings: PredictSettings, model: YOLOv9, source: Any, stream: bool, say: Say
+    settings: PredictSettings, model: Detector, source: Any, stream: bool, say: Say
 ) -> list[Results] | Iterator[Results]:
     from holdfast.predict.entry import predict_settings
 

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from holdfast.errors import SettingsError, WeightsError
-from holdfast.models.registry import build, from_header, resolve
-from holdfast.models.yolov9 import YOLOv9
-from holdfast.weights.identify import identify
+from holdfast.models.detector import Detector
+from holdfast.models.registry import build, from_header, recognise, resolve
 from holdfast.weights.official import read_official
 from holdfast.weights.store import read_safetensors
 from holdfast.weights.transfer import (
@@ -45,7 +44,7 @@ class LoadedModel:
         imgsz: input size the weights were trained at, when the file says so.
     """
 
-    model: YOLOv9
+    model: Detector
     transfer: Transfer | None
     origin: str
     imgsz: int | None = None
@@ -161,27 +160,17 @@ def _from_official(
     names: Mapping[int, str] | None,
     kind: str,
 ) -> LoadedModel:
-    layout = identify(tensors)
+    layout = recognise(tensors)
     wanted = classes or layout.classes
     if names is None and wanted == layout.classes and stored_names and len(stored_names) == wanted:
         names = stored_names
-    model = build(
-        layout.name, wanted, names=names, class_width=_class_width(layout.name, layout.class_width, wanted)
-    )
+    # The file's widths also for another class count, so that all but the last class layers transfer.
+    widths = {"class_width": layout.class_width, "box_groups": layout.box_groups}
+    model = build(layout.name, wanted, names=names, **widths)
     if layout.folded:
-        model = model.deploy()
+        model = model.deploy(nms=None if layout.branch is None else layout.branch == "one_to_many")
     transfer = load_official_state_dict(model, tensors)
     return LoadedModel(model, transfer, f"{path} ({kind}, {transfer})")
-
-
-def _class_width(name: str, width: int, classes: int) -> int | None:
-    """The file's class branch width where it differs from the rule.
-
-    It is kept for another class count too, so that all but the last class layers of a t transfer.
-    """
-    with torch.device("meta"):
-        usual = build(name, classes).head.class_width
-    return None if width == usual else width
 
 
 def _name_hint(path: Path) -> str:

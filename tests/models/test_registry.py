@@ -20,14 +20,19 @@ from holdfast.errors import SettingsError, WeightsError
         ("models/detect/yolov9-s.yaml", "yolov9-s"),
         ("models\\detect\\gelan-c.YML", "gelan-c"),
         ("GELAN_E", "gelan-e"),
+        ("yolo26n", "yolo26n"),
+        ("yolo26-x.yaml", "yolo26x"),
+        ("ultralytics/cfg/models/26/yolo26.yaml", "yolo26n"),
+        ("YOLO26", "yolo26n"),
     ],
 )
 def test_spellings(spelling: str, name: str) -> None:
     assert models.resolve(spelling) == name
 
 
-def test_all_ten_models_are_listed() -> None:
-    assert models.available() == tuple(f"{f}-{s}" for f in ("yolov9", "gelan") for s in "tsmce")
+def test_all_models_are_listed() -> None:
+    nine = [f"{f}-{s}" for f in ("yolov9", "gelan") for s in "tsmce"]
+    assert models.available() == (*nine, *(f"yolo26{s}" for s in "nsmlx"))
 
 
 def test_faults_say_what_to_type() -> None:
@@ -43,8 +48,18 @@ def test_faults_say_what_to_type() -> None:
 
 def test_header_rebuilds_the_same_form() -> None:
     with torch.device("meta"):
-        for model in (models.build("yolov9-t", 2, names={0: "a", 1: "b"}), models.build("gelan-m", 2)):
-            for form in (model, model.deploy()):
+        for model in (
+            models.build("yolov9-t", 2, names={0: "a", 1: "b"}),
+            models.build("gelan-m", 2),
+            models.build("yolov9-c", 2),  # its auxiliary class towers have another width than the main ones
+            models.build("yolov9-t", 3, class_width=80, box_groups=1),
+            models.build("yolo26n", 2),
+            models.build("yolo26m", 3, class_width=80),
+        ):
+            forms = [model, model.deploy()]
+            if model.name.startswith("yolo26"):
+                forms.append(model.deploy(nms=True))
+            for form in forms:
                 again = models.from_header(form.header)
                 assert again.header == form.header
                 shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (form, again)]

@@ -11,8 +11,8 @@ import torch
 import golden
 from holdfast import models
 from holdfast.errors import WeightsError
+from holdfast.models.published import Layout
 from holdfast.weights import load_official_state_dict, official_state_dict, read_official
-from holdfast.weights.identify import Layout, identify
 
 
 def distinct(name: str, classes: int = 80) -> dict[str, torch.Tensor]:
@@ -95,7 +95,9 @@ def test_changed_distribution_constants_are_noticed() -> None:
 def test_deployed_model_has_the_folded_layout_and_takes_only_that() -> None:
     model = models.build("yolov9-t", 2).deploy()
     folded = official_state_dict(model)
-    assert identify(folded) == Layout("gelan-t", 2, 64, True)
+    assert models.recognise(folded) == Layout(
+        name="gelan-t", classes=2, class_width=64, box_groups=4, folded=True
+    )
     assert load_official_state_dict(models.build("gelan-t", 2).deploy(), folded, strict=True).loaded == 371
     with pytest.raises(WeightsError, match="folded"):
         load_official_state_dict(models.build("gelan-t", 2), folded)
@@ -107,8 +109,13 @@ def test_deployed_model_has_the_folded_layout_and_takes_only_that() -> None:
 def test_tensors_alone_tell_the_model(name: str) -> None:
     with torch.device("meta"):
         model = models.build(name, 7)
-    got = identify(official_state_dict(model))
-    assert got == Layout(name, 7, model.head.class_width, False)
+    got = models.recognise(official_state_dict(model))
+    assert got == Layout(
+        name=name,
+        classes=7,
+        class_width=model.header["class_width"],
+        box_groups=model.header["box_groups"],
+    )
 
 
 @pytest.mark.parametrize(("file", "classes"), [("yolov9-t.last-nc4", 4), ("yolov9-t.stripped-nc5", 5)])

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from holdfast.models.registry import available, build, from_header, resolve
+from holdfast.models.registry import available, build, from_header, recognise, resolve
 
-__all__ = ["available", "build", "from_header", "resolve"]
+__all__ = ["available", "build", "from_header", "recognise", "resolve"]

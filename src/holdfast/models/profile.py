@@ -1,9 +1,9 @@
 """How large and how expensive a model is, counted without running it.
 
-GFLOPs are twice the multiply-accumulates of all convolutions (batch norm, pooling and activation are left
-out), the figure that model tables publish. The fixed convolution that turns box bins into distances belongs
-to post in this code base but is counted in both numbers, so they agree with published tables: R weights and
-4R multiplications per cell and head.
+GFLOPs are twice the multiply-accumulates of all convolutions (batch norm, pooling, activation and the
+products of attention are left out), the figure that model tables publish. The fixed convolution that turns
+box bins into distances belongs to post in this code base but is counted in both numbers, so they agree with
+published tables: R weights and 4R multiplications per cell and head, where there is more than one bin.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def profile(model: nn.Module, *, imgsz: int = 640) -> Profile:
 
 def parameter_count(model: nn.Module) -> int:
     """Number of weights as published tables count them: with the constants of every head."""
-    return sum(p.numel() for p in model.parameters()) + sum(head.reg_max for head in _heads(model))
+    return sum(p.numel() for p in model.parameters()) + sum(head.reg_max for head in _binned_heads(model))
 
 
 def gflops(model: nn.Module, imgsz: int = 640) -> float:
-    """Cost of one square image in 1e9 operations, auxiliary branch included where there is one.
+    """Cost of one square image in 1e9 operations, of every branch the model has.
 
     Args:
         model: a detector; any device, any form.
@@ -69,18 +69,21 @@ def gflops(model: nn.Module, imgsz: int = 640) -> float:
         macs += sum(boxes.numel() for boxes in out.boxes)  # 4R numbers per cell, each multiplied by its bin
 
     hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d)]
-    hooks += [head.register_forward_hook(count_bins) for head in _heads(model)]
+    hooks += [head.register_forward_hook(count_bins) for head in _binned_heads(model)]
     shapes = {name: value.to("meta") for name, value in model.state_dict().items()}
     dtype = next(model.parameters()).dtype
+    modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.no_grad():
             image = torch.empty(1, 3, imgsz, imgsz, device="meta", dtype=dtype)
-            functional_call(model, shapes, (image,), {"auxiliary": True})
+            functional_call(model.train(), shapes, (image,))  # branches that only training runs count too
     finally:
+        for module, training in modes:
+            module.training = training
         for hook in hooks:
             hook.remove()
     return 2 * macs / 1e9
 
 
-def _heads(model: nn.Module) -> list[DetectHead]:
-    return [module for module in model.modules() if isinstance(module, DetectHead)]
+def _binned_heads(model: nn.Module) -> list[DetectHead]:
+    return [m for m in model.modules() if isinstance(m, DetectHead) and m.reg_max > 1]

@@ -1,4 +1,7 @@
-"""Model names to models. Accepts the published names and the file names users know them by."""
+"""Model names to models. Accepts the published names and the file names users know them by.
+
+A family is one line here (docs/adding-a-family.md).
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,38 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from holdfast.errors import SettingsError, WeightsError, did_you_mean
-from holdfast.models.yolov9 import SPECS, YOLOv9
+from holdfast.models.detector import Detector
+from holdfast.models.published import Layout, layer_numbers
+from holdfast.models.yolo26 import YOLO26
+from holdfast.models.yolov9 import YOLOv9
+
+FAMILIES: tuple[type[Detector], ...] = (
+    YOLOv9,
+    YOLO26,
+)
 
 
 def available() -> tuple[str, ...]:
     """Every model name that `build` knows."""
-    return tuple(f"{family}-{size}" for family in ("yolov9", "gelan") for size in SPECS)
+    return tuple(name for family in FAMILIES for name in family.published)
 
 
 def resolve(name: str) -> str:
     """The published name for `yolov9-s`, `yolov9s`, `yolov9-s.yaml` or `models/detect/yolov9-s.yaml`.
 
+    A family's bare name (`yolo26.yaml`) means its default size.
+
     Raises:
         SettingsError: no such model; names the nearest one.
     """
     stem = re.sub(r"\.ya?ml$", "", re.split(r"[/\\]", str(name).strip())[-1], flags=re.IGNORECASE).lower()
-    key = re.sub(r"[-_]", "", stem)
-    for known in available():
-        if key == known.replace("-", ""):
+    spellings = {known: known for known in available()}
+    spellings |= {family.family: family.default for family in FAMILIES if family.default}
+    for spelling, known in spellings.items():
+        if re.sub(r"[-_]", "", stem) == spelling.lower().replace("-", ""):
             return known
     near = did_you_mean(stem, available())
     raise SettingsError(f"There is no model '{name}'.{near}", hint=f"Known models: {', '.join(available())}.")
@@ -36,16 +52,16 @@ def build(
     *,
     names: Mapping[int, str] | None = None,
     class_width: int | None = None,
-) -> YOLOv9:
-    """A model with random weights.
+    box_groups: int | None = None,
+) -> Detector:
+    """A model with random weights, in its training form.
 
     Args:
-        name: a name `resolve` accepts; `yolov9-*` is the training form with auxiliary branch, `gelan-*`
-            has none.
+        name: a name `resolve` accepts; of the YOLOv9 family, `gelan-*` has no auxiliary branch.
         classes: number of classes, at least 1.
         names: class names for 0..classes-1; the numbers themselves when None.
-        class_width: hidden width of the class branch where a file differs from the rule (published T
-            files: 80).
+        class_width: hidden width of the class towers where a file differs from the family's rule.
+        box_groups: groups of the last box convolutions where a file differs from the family's rule.
 
     Raises:
         SettingsError: unknown name, class count below 1, or names that do not match the count.
@@ -59,18 +75,30 @@ def build(
         raise SettingsError(
             f"{classes} classes need names for 0..{classes - 1}, but names has {len(names)} entries."
         )
-    family, size = known.split("-")
-    return YOLOv9(
-        known,
-        SPECS[size],
-        classes=classes,
-        names=names,
-        auxiliary=family == "yolov9",
-        class_width=class_width,
+    family = next(family for family in FAMILIES if known in family.published)
+    return family.build(known, classes=classes, names=names, class_width=class_width, box_groups=box_groups)
+
+
+def recognise(tensors: Mapping[str, Tensor]) -> Layout:
+    """What published tensors say about the model they belong to, told from names and shapes alone.
+
+    Raises:
+        WeightsError: no family knows these tensors.
+    """
+    for family in FAMILIES:
+        layout = family.recognise(tensors)
+        if layout is not None:
+            return layout
+    last = max(layer_numbers(tensors), default=None)
+    families = ", ".join(family.family for family in FAMILIES)
+    raise WeightsError(
+        f"These tensors belong to no published model of {families} "
+        f"({len(tensors)} tensors, last layer {'not numbered' if last is None else last}).",
+        hint=f"Known models: {', '.join(available())}.",
     )
 
 
-def from_header(header: Mapping[str, Any]) -> YOLOv9:
+def from_header(header: Mapping[str, Any]) -> Detector:
     """Rebuilds the (randomly initialised) model that wrote `header`, folded if it was.
 
     Raises:
@@ -79,7 +107,11 @@ def from_header(header: Mapping[str, Any]) -> YOLOv9:
     try:
         classes = int(header["classes"])
         names = {int(k): str(v) for k, v in dict(header["names"]).items()} if header.get("names") else None
-        model = build(header["name"], classes, names=names, class_width=header.get("class_width"))
+        widths = {key: header.get(key) for key in ("class_width", "box_groups")}
+        model = build(header["name"], classes, names=names, **widths)
     except (KeyError, TypeError, ValueError) as fault:
         raise WeightsError(f"This model description cannot be read ({fault!r}): {dict(header)!r}.") from fault
-    return model.deploy() if header.get("deployed") else model
+    if not header.get("deployed"):
+        return model
+    branch = header.get("branch")
+    return model.deploy(nms=None if branch is None else branch == "one_to_many")

@@ -4,7 +4,7 @@ What is unusual: a training model (yolov9-*) carries an auxiliary branch with it
 hang a second top-down neck on the backbone; m and c read the image again through a reversible branch. It is
 dropped by `deploy`, which leaves the gelan-* graph with merged kernels. The backbone of e is double, and both
 halves stay. The released t has a class branch 128 wide (2.41 M parameters) though the paper's table counts
-2.0 M; pass `class_width=80` for files of the smaller kind.
+2.0 M; files of the smaller kind have 80.
 
 Dimensions: B batch, H W height and width of the input (multiples of 32), C classes. Maps p1..p5 have strides
 2..32.
@@ -12,22 +12,24 @@ Dimensions: B batch, H W height and width of the input (multiples of 32), C clas
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from typing_extensions import Self
 
+from holdfast.errors import SettingsError
+from holdfast.models import yolov9_published
+from holdfast.models.detector import Detector
 from holdfast.models.heads.detect import DetectHead
 from holdfast.models.outputs import Branch, DetectOutputs
 from holdfast.nn.bridge import CBLinear, cb_fuse
 from holdfast.nn.conv import Conv
 from holdfast.nn.elan import ELAN1, RepNCSPELAN4
-from holdfast.nn.fuse import fold
-from holdfast.nn.pool import SPPELAN, AConv, ADown
+from holdfast.nn.pool import SPPELAN, AConv, ADown, upsample
 
 STRIDES = (8, 16, 32)
 REG_MAX = 16
@@ -93,6 +95,19 @@ SPECS: Mapping[str, Spec] = {
     "e": Spec((64, 128), ADown, (Block(256, 128, 64, 2), _E[1], _E[3], _E[3]), (256, 512, 1024),
               (512, 256), (_E[2], _E[0], _E[2], Block(512, 1024, 512, 2)), (256, 512), "neck", twin=True),
 }  # fmt: skip
+
+
+class HeadShape(NamedTuple):
+    """What of a head published files differ in.
+
+    Attributes:
+        class_width: hidden width of the class towers; None for the rule.
+        box_groups: groups of the last two box convolutions. Official files have 4, so each group owns one
+            side of the box; those of the Ultralytics program have 1.
+    """
+
+    class_width: int | None
+    box_groups: int
 
 
 def rounded(width: int, classes: int) -> int:
@@ -218,11 +233,11 @@ class Neck(TopDown):
 class AuxiliaryNeck(nn.Module):
     """Auxiliary branch of t, s, e: a second top-down path on the first backbone's maps, with its own head."""
 
-    def __init__(self, spec: Spec, *, classes: int, class_width: int | None) -> None:
+    def __init__(self, spec: Spec, *, classes: int, shape: HeadShape) -> None:
         super().__init__()
         self.neck = TopDown(spec)
         widths = spec.neck[1].width, spec.neck[0].width, spec.pyramid[0]
-        self.head = _head(widths, classes=classes, class_width=class_width)
+        self.head = _head(widths, classes=classes, shape=shape)
 
     def forward(self, image: Tensor, pyramid: Pyramid) -> Branch:
         branch: Branch = self.head(self.neck(pyramid))
@@ -232,13 +247,13 @@ class AuxiliaryNeck(nn.Module):
 class AuxiliaryReversible(nn.Module):
     """Auxiliary branch of m, c: reads the image again, and adds the backbone's maps before each stage."""
 
-    def __init__(self, spec: Spec, *, classes: int, class_width: int | None) -> None:
+    def __init__(self, spec: Spec, *, classes: int, shape: HeadShape) -> None:
         super().__init__()
         _, w3, w4, w5 = (stage.width for stage in spec.stages)
         widths = w3, w4, w5
         self.links = nn.ModuleList(CBLinear(w, spec.downs[: i + 1]) for i, w in enumerate(widths))
         self.backbone = Backbone(spec)
-        self.head = _head(widths, classes=classes, class_width=class_width)
+        self.head = _head(widths, classes=classes, shape=shape)
 
     def forward(self, image: Tensor, pyramid: Pyramid) -> Branch:
         offers: list[list[Tensor]] = [[] for _ in self.links]
@@ -255,7 +270,7 @@ class AuxiliaryReversible(nn.Module):
         return branch
 
 
-class YOLOv9(nn.Module):
+class YOLOv9(Detector):
     """A YOLOv9 or GELAN detector.
 
     Args:
@@ -264,13 +279,15 @@ class YOLOv9(nn.Module):
         classes: number of classes.
         names: class names by index.
         auxiliary: whether to build the training form.
-        class_width: hidden width of the main class branch (and, in t, of the auxiliary one); None for the
-            rule.
+        shape: what of the heads files differ in.
     """
 
-    task = "detect"
+    family = "YOLOv9 or GELAN"
+    published = tuple(f"{graph}-{size}" for graph in ("yolov9", "gelan") for size in SPECS)
     strides = STRIDES
     reg_max = REG_MAX
+    recognise = staticmethod(yolov9_published.recognise)
+    keymap = staticmethod(yolov9_published.keymap)
 
     def __init__(
         self,
@@ -280,22 +297,38 @@ class YOLOv9(nn.Module):
         classes: int,
         names: Mapping[int, str],
         auxiliary: bool,
-        class_width: int | None = None,
+        shape: HeadShape,
     ) -> None:
-        super().__init__()
-        self.name = name
-        self.classes = classes
-        self.names = dict(names)
-        self.class_width = class_width
-        self.deployed = False
+        super().__init__(name, classes=classes, names=names)
         self.backbone: nn.Module = TwinBackbone(spec) if spec.twin else Backbone(spec)
         self.neck = Neck(spec, classes=classes)
         _, up3, out4, out5 = spec.neck
-        self.head = _head((up3.width, out4.width, out5.width), classes=classes, class_width=class_width)
+        self.head = _head((up3.width, out4.width, out5.width), classes=classes, shape=shape)
         self.auxiliary: nn.Module | None = None
         if auxiliary:
             branch = AuxiliaryNeck if spec.auxiliary == "neck" else AuxiliaryReversible
-            self.auxiliary = branch(spec, classes=classes, class_width=class_width)
+            self.auxiliary = branch(spec, classes=classes, shape=shape)
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        *,
+        classes: int,
+        names: Mapping[int, str],
+        class_width: int | None = None,
+        box_groups: int | None = None,
+    ) -> Self:
+        """`yolov9-*` has an auxiliary branch, `gelan-*` has none.
+
+        A class width other than the rule's exists in t only, where both branches have it.
+        """
+        graph, size = name.split("-")
+        spec = SPECS[size]
+        if class_width == _class_width(spec.neck[1].width, classes):
+            class_width = None
+        shape = HeadShape(class_width, box_groups or 4)
+        return cls(name, spec, classes=classes, names=names, auxiliary=graph == "yolov9", shape=shape)
 
     def forward(self, x: Tensor, *, auxiliary: bool | None = None) -> DetectOutputs:
         """Raw maps of every branch.
@@ -316,38 +349,43 @@ class YOLOv9(nn.Module):
         return DetectOutputs(main, self.auxiliary(x, side))
 
     @property
-    def header(self) -> dict[str, Any]:
-        """What a checkpoint must say about this model so that `models.from_header` can rebuild it."""
-        return {
-            "name": self.name,
-            "task": self.task,
-            "classes": self.classes,
-            "names": self.names,
-            "deployed": self.deployed,
-            "class_width": self.class_width,
-        }
+    def layout(self) -> str:
+        """Without its auxiliary branch a yolov9-* is a gelan-*."""
+        return self.name if self.auxiliary is not None else self.name.replace("yolov9", "gelan")
 
-    def deploy(self) -> YOLOv9:
-        """Returns the inference form: main branch only, kernels folded, evaluation mode, no gradients.
+    @property
+    def compatible(self) -> tuple[str, ...]:
+        """Either fills the main branch of the other."""
+        size = self.name.split("-")[1]
+        return f"yolov9-{size}", f"gelan-{size}"
 
-        A new module; this one stays as it is. A deployed model returns itself.
-        """
-        if self.deployed:
-            return self
-        auxiliary, self.auxiliary = self.auxiliary, None  # nothing to copy that would be thrown away
-        try:
-            model = copy.deepcopy(self)
-        finally:
-            self.auxiliary = auxiliary
-        fold(model)
-        model.deployed = True
-        return model.eval().requires_grad_(False)
+    def spare(self, nms: bool | None) -> tuple[str, ...]:
+        """The auxiliary branch."""
+        if nms is False:
+            raise SettingsError(
+                f"{self.name} answers through non-maximum suppression; nms=False is not possible.",
+                hint="Leave nms out, or use a model with a one-to-one branch such as yolo26n.",
+            )
+        return ("auxiliary",)
 
 
-def upsample(x: Tensor) -> Tensor:
-    """Nearest neighbour, factor two."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+def _head(widths: tuple[int, int, int], *, classes: int, shape: HeadShape) -> DetectHead:
+    """Both hidden widths follow the finest level's width, for all three levels."""
+    box_width = math.ceil(max(widths[0] // 4, 4 * REG_MAX, 16) / 4) * 4
+    class_width = shape.class_width or _class_width(widths[0], classes)
+    return DetectHead(
+        (_tower(w, box_width, 4 * REG_MAX, groups=shape.box_groups) for w in widths),
+        (_tower(w, class_width, classes, groups=1) for w in widths),
+        strides=STRIDES,
+        box_start=1.0,
+    )
 
 
-def _head(widths: tuple[int, int, int], *, classes: int, class_width: int | None) -> DetectHead:
-    return DetectHead(widths, classes=classes, strides=STRIDES, reg_max=REG_MAX, class_width=class_width)
+def _class_width(finest: int, classes: int) -> int:
+    return max(finest, min(2 * classes, 128))
+
+
+def _tower(c1: int, hidden: int, out: int, *, groups: int) -> nn.Sequential:
+    return nn.Sequential(
+        Conv(c1, hidden, 3), Conv(hidden, hidden, 3, groups=groups), nn.Conv2d(hidden, out, 1, groups=groups)
+    )

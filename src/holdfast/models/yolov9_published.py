@@ -1,48 +1,60 @@
-"""Names of the official YOLOv9 program and ours: one line per layer, one table per family.
+"""Published names of YOLOv9 and GELAN: one line per layer, one table per layer list.
 
-The official program numbers the layers of a flat list (`model.4.cv1.conv.weight`); ours name stages
-(`backbone.stage3.cv1.conv.weight`). Behind the layer the names are the same, so a table of prefixes is the
-whole map. Traps: a dual head keeps the auxiliary branch in `cv2`/`cv3` and the main one in `cv4`/`cv5`; in e
-the first backbone and its links are part of the main graph; layers without weights have numbers too.
+Traps: a dual head keeps the auxiliary branch in `cv2`/`cv3` and the main one in `cv4`/`cv5`; in e the first
+backbone and its links are part of the main graph; layers without weights have numbers too.
 
-Every official head also stores the constants 0..R-1 of its distribution (`dfl.conv.weight`). Our models do
-not; the map gives them names ending in `.bins`, they are written on the way out and checked on the way in.
+Every published head also stores the constants 0..R-1 of its distribution (`dfl.conv.weight`). Our models do
+not; the map gives them names ending in `.bins`.
+
+The Ultralytics program writes the gelan-* lists, with box towers that are not grouped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+from holdfast.models.published import KeyMap, Layout, layer_numbers
 
 _BACKBONE = ("stem1", "stem2", "stage2", "down3", "stage3", "down4", "stage4", "down5", "stage5")
 _NECK = {"spp": 0, "up4": 3, "up3": 6, "down4": 7, "out4": 9, "down5": 10, "out5": 12}
 _TOP_DOWN = {"spp": 0, "up4": 3, "up3": 6}
 
 
-@dataclass(frozen=True)
-class KeyMap:
-    """Prefix pairs of one published layout.
+def recognise(tensors: Mapping[str, Tensor]) -> Layout | None:
+    """What published tensors say, told from names and shapes alone; None for those of another family.
 
-    Attributes:
-        pairs: (our prefix, official prefix); none is a prefix of another.
-        constants: our names of the distribution constants.
+    File names and the options stored in a file can be wrong; the tensors cannot. The number of the last layer
+    gives the family, the first convolution the size; s and m differ in the block at stride 4.
     """
+    head = max(layer_numbers(tensors), default=-1)
+    first = tensors.get("model.0.conv.weight", tensors.get("model.1.conv.weight"))
+    width = 0 if first is None or first.ndim != 4 else len(first)
+    elan = "model.2.cv2.conv.weight" in tensors
+    size = {22: {16: "t", 32: "s" if elan else "m", 64: "c"}, 29: {16: "t", 32: "s"}, 38: {32: "m", 64: "c"}}
+    dual = any(key.startswith(f"model.{head}.cv5.") for key in tensors)
+    found = "e" if head in (42, 49) else size.get(head, {}).get(width)
+    name = f"{'yolov9' if dual else 'gelan'}-{found}"
+    box, cls = (f"model.{head}.{part}.0" for part in (("cv4", "cv5") if dual else ("cv2", "cv3")))
+    parts = [f"{box}.0.conv.weight", f"{box}.1.conv.weight", f"{cls}.0.conv.weight", f"{cls}.2.weight"]
+    aggregation = any(f"model.{stage}.cv4.conv.weight" in tensors for stage in (2, 3))
+    complete = aggregation and all(key in tensors for key in parts)
+    if found is None or _head_layer(name) != head or not complete:
+        return None
+    hidden, grouped, class_hidden, last = (tensors[key] for key in parts)
+    return Layout(
+        name=name,
+        classes=len(last),
+        class_width=len(class_hidden),
+        box_groups=len(hidden) // grouped.shape[1],
+        folded=f"{cls}.0.conv.bias" in tensors,
+    )
 
-    pairs: tuple[tuple[str, str], ...]
-    constants: tuple[str, ...]
 
-    def to_official(self, key: str) -> str:
-        """The official name of our tensor `key`. Raises KeyError for a name outside the map."""
-        return _swap(key, ((ours, theirs) for ours, theirs in self.pairs))
-
-    def to_ours(self, key: str) -> str:
-        """Our name of the official tensor `key`. Raises KeyError for a name outside the map."""
-        return _swap(key, ((theirs, ours) for ours, theirs in self.pairs))
-
-
-def keymap(name: str) -> KeyMap:
-    """The map for a published model name (`yolov9-s`, `gelan-c`)."""
-    family, size = name.split("-")
+def keymap(layout: str) -> KeyMap:
+    """The map for a published layer list (`yolov9-s`, `gelan-c`)."""
+    family, size = layout.split("-")
     dual = family == "yolov9"
     if size == "e":
         layers = _twin(dual=dual)
@@ -50,7 +62,7 @@ def keymap(name: str) -> KeyMap:
         layers = _reversible()
     else:
         layers = _plain(dual=dual)
-    head = f"model.{head_layer(name)}."
+    head = f"model.{_head_layer(layout)}."
     constants = {"auxiliary.head.bins": "dfl", "head.bins": "dfl2"} if dual else {"head.bins": "dfl"}
     return KeyMap(
         (
@@ -109,16 +121,9 @@ def _heads(layer: int, *, dual: bool) -> Iterator[tuple[str, str]]:
         yield "auxiliary.head.cls", f"{layer}.{auxiliary[1]}"
 
 
-def head_layer(name: str) -> int:
+def _head_layer(name: str) -> int:
     """Number of the head in the official layer list."""
     family, size = name.split("-")
     if family == "gelan":
         return 42 if size == "e" else 22
     return {"t": 29, "s": 29, "m": 38, "c": 38, "e": 49}[size]
-
-
-def _swap(key: str, pairs: Iterable[tuple[str, str]]) -> str:
-    for old, new in pairs:
-        if key.startswith(old):
-            return new + key[len(old) :]
-    raise KeyError(key)

@@ -43,7 +43,6 @@ from holdfast.train.optim import (
 )
 from holdfast.train.schedule import Schedule, Shape
 from holdfast.train.step import Stepper
-from holdfast.weights.keymap import keymap
 
 RESUME_KEYS = frozenset(
     {
@@ -328,7 +327,7 @@ def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> nn.
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     model: nn.Module = loaded.model.to(device.device, memory_format=layout)  # type: ignore[call-overload]
     if settings.freeze:
-        names = keymap(loaded.model.name)
+        names = loaded.model.keymap(loaded.model.layout)
         freeze(model, settings.freeze, layer_of=lambda key: int(names.to_official(key).split(".")[1]))
     return model
 

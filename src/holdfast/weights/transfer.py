@@ -1,22 +1,21 @@
 """Moves weights between published numbering and our models, and says what did not fit.
 
-A yolov9-* file can fill a gelan-* model (its main branch), and a gelan-* file the main branch of a yolov9-*
-model. Another class count leaves the class branch's last layers (in t also the hidden ones) as they are. A
-deployed model is numbered like gelan-* with folded convolutions, whatever it was trained as.
+Which names belong to which tensors, a model says itself (`Detector.keymap`). A yolov9-* file can fill a
+gelan-* model (its main branch), and a gelan-* file the main branch of a yolov9-* model. Another class count
+leaves the class branch's last layers as they are. A deployed model is numbered like the published list
+without the branches it has dropped, with folded convolutions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from holdfast.errors import WeightsError
-from holdfast.weights.identify import identify
-from holdfast.weights.keymap import keymap
+from holdfast.models.detector import Detector
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,12 @@ class Transfer:
 
 
 def load_official_state_dict(
-    model: nn.Module, state_dict: Mapping[str, Tensor], *, strict: bool = False
+    model: Detector, state_dict: Mapping[str, Tensor], *, strict: bool = False
 ) -> Transfer:
     """Copies official tensors into `model`, in place.
 
     Args:
-        model: a YOLOv9 or GELAN model, unfolded for unfolded tensors, deployed for folded ones.
+        model: unfolded for unfolded tensors, deployed for folded ones.
         state_dict: official names (`model.0.conv.weight`) to tensors of any floating type.
         strict: whether a single tensor of the model that stays unfilled is an error.
 
@@ -60,24 +59,28 @@ def load_official_state_dict(
         How many of how many tensors were loaded, and the official names of the others.
 
     Raises:
-        WeightsError: unknown layout, a model of another size, folded against unfolded, or (strict) any
-            misfit. The
+        WeightsError: tensors of another family or size, folded against unfolded, or (strict) any misfit. The
             model is unchanged then.
     """
-    source, target = identify(state_dict), _layout(model)
-    if source.name.split("-")[1] != target.split("-")[1]:
+    source = model.recognise(state_dict)
+    if source is None:
+        raise WeightsError(
+            f"These tensors belong to no published {model.family} model ({len(state_dict)} tensors).",
+            hint="Expected official names such as 'model.0.conv.weight'.",
+        )
+    if source.name not in model.compatible:
         raise WeightsError(
             f"The weights are of {source.name}, but the model is {model.name}: "
-            f"{_misfits(target, model, state_dict)}.",
+            f"{_misfits(model, state_dict)}.",
             hint=f"Build '{source.name}' for these weights.",
         )
-    if source.folded != bool(model.deployed):
+    if source.folded != model.deployed:
         raise WeightsError(
             f"The {source.name} weights are {_form(source.folded)}, "
             f"but the model is {_form(not source.folded)}.",
             hint="Folded weights need model.deploy() first; unfolded ones must be loaded before it.",
         )
-    theirs, ours = keymap(source.name), keymap(target)
+    theirs, ours = model.keymap(source.name), model.keymap(model.layout)
     tensors: dict[str, Tensor] = {}
     unused: list[str] = []
     own = _named_tensors(model)
@@ -93,12 +96,12 @@ def load_official_state_dict(
     return _fill(own, tensors, rename=ours.to_official, unused=unused, strict=strict)
 
 
-def official_state_dict(model: nn.Module) -> dict[str, Tensor]:
+def official_state_dict(model: Detector) -> dict[str, Tensor]:
     """All tensors of `model` under official names, in official order, with the constants of the heads.
 
     The values share memory with the model. A deployed model gives the folded gelan-* layout.
     """
-    names = keymap(_layout(model))
+    names = model.keymap(model.layout)
     renamed = {names.to_official(key): value for key, value in _named_tensors(model).items()}
 
     def order(key: str) -> tuple[int, str]:
@@ -154,20 +157,15 @@ def _fill(
     return transfer
 
 
-def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
+def _named_tensors(model: Detector) -> dict[str, Tensor]:
     """The model's tensors and, under the names of the key map, the constants of its heads."""
-    bins = torch.arange(cast(int, model.reg_max), dtype=torch.float32).view(1, -1, 1, 1)
-    return dict(model.state_dict()) | dict.fromkeys(keymap(_layout(model)).constants, bins)
+    constants = model.keymap(model.layout).constants
+    bins = torch.arange(model.reg_max, dtype=torch.float32).view(1, -1, 1, 1)
+    return dict(model.state_dict()) | dict.fromkeys(constants, bins)
 
 
-def _layout(model: nn.Module) -> str:
-    """The published layout that `model` has now: without auxiliary branch it is a gelan."""
-    name = cast(str, model.name)
-    return name if model.auxiliary is not None else name.replace("yolov9", "gelan")
-
-
-def _misfits(layout: str, model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
-    names = keymap(layout)
+def _misfits(model: Detector, state_dict: Mapping[str, Tensor]) -> str:
+    names = model.keymap(model.layout)
     misfits = []
     for key, target in model.state_dict().items():
         value = state_dict.get(names.to_official(key))

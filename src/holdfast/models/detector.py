@@ -1,0 +1,153 @@
+"""What every detector is to the rest of the program, whatever its family.
+
+A family is one class: a table of sizes, an explicit forward, and the names of its published tensors. The
+registry lists it in one line (docs/adding-a-family.md walks through one).
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from holdfast.models.heads.detect import DetectHead
+from holdfast.models.outputs import DetectOutputs, Outputs
+from holdfast.models.published import KeyMap, Layout
+from holdfast.nn.fuse import fold
+
+
+class Detector(nn.Module, ABC):
+    """Base of all detectors, one subclass per family. `forward` maps (B, 3, H, W) RGB in [0, 1] to `outputs`.
+
+    Args:
+        name: published name, "yolov9-s" or "yolo26n".
+        classes: number of classes.
+        names: class names by index.
+
+    Attributes:
+        family: what the family is called.
+        published: names of the family's models, smallest first.
+        default: the model meant by the family's bare name, "yolo26", if there is one.
+        task: what the model does.
+        strides: pixels per cell of each level, finest first; H and W must be multiples of the last.
+        reg_max: bins per box side; 1 means that maps hold the distance itself.
+        outputs: type of what `forward` returns.
+        long_run_optimizer: what the family is published with; `optimizer=auto` takes it for long runs.
+        deployed: whether this is the inference form.
+    """
+
+    family: ClassVar[str]
+    published: ClassVar[tuple[str, ...]]
+    default: ClassVar[str | None] = None
+    task: ClassVar[str] = "detect"
+    strides: ClassVar[Sequence[int]] = (8, 16, 32)
+    reg_max: ClassVar[int] = 16
+    outputs: ClassVar[type[Outputs]] = DetectOutputs
+    long_run_optimizer: ClassVar[str] = "SGD"
+
+    def __init__(self, name: str, *, classes: int, names: Mapping[int, str]) -> None:
+        super().__init__()
+        self.name = name
+        self.classes = classes
+        self.names = dict(names)
+        self.deployed = False
+
+    @classmethod
+    @abstractmethod
+    def build(
+        cls,
+        name: str,
+        *,
+        classes: int,
+        names: Mapping[int, str],
+        class_width: int | None = None,
+        box_groups: int | None = None,
+    ) -> Self:
+        """The model of a published name; None for a width means the family's rule."""
+
+    @staticmethod
+    @abstractmethod
+    def recognise(tensors: Mapping[str, Tensor]) -> Layout | None:
+        """What published tensors say, told from names and shapes alone; None for those of another family.
+
+        Raises:
+            WeightsError: tensors of this family that no model here can hold.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def keymap(layout: str) -> KeyMap:
+        """Our names of tensors and the published ones, for one published layer list."""
+
+    @property
+    def layout(self) -> str:
+        """The published layer list that the tensors have now."""
+        return self.name
+
+    @property
+    def compatible(self) -> tuple[str, ...]:
+        """Published layer lists whose tensors fit, at least in part."""
+        return (self.layout,)
+
+    @property
+    def heads(self) -> dict[str, DetectHead]:
+        """Every head the model has now, by the path of its module."""
+        return {path: module for path, module in self.named_modules() if isinstance(module, DetectHead)}
+
+    @property
+    def class_branches(self) -> tuple[str, ...]:
+        """Paths of the class towers of all heads."""
+        return tuple(f"{path}.cls" for path in self.heads)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What a file must say about this model so that `models.from_header` can rebuild it.
+
+        The widths are those of the head, read off its tensors: files differ in them.
+        """
+        head = next(iter(self.heads.values()))
+        return {
+            "name": self.name,
+            "task": self.task,
+            "classes": self.classes,
+            "names": self.names,
+            "deployed": self.deployed,
+            "class_width": head.class_width,
+            "box_groups": head.box_groups,
+            "branch": None,
+        }
+
+    def deploy(self, *, nms: bool | None = None) -> Self:
+        """Returns the inference form: one branch, kernels folded, evaluation mode, no gradients.
+
+        A new module; this one stays as it is. A deployed model returns itself.
+
+        Args:
+            nms: whether the branch that answers through suppression is kept; None: the family's own way.
+
+        Raises:
+            SettingsError: the family has no such branch.
+            WeightsError: this deployed model has kept the other one.
+        """
+        spare = self.spare(nms)
+        if self.deployed:
+            return self
+        kept = {name: getattr(self, name) for name in spare}
+        for name in spare:  # nothing is copied that would be thrown away
+            setattr(self, name, None)
+        try:
+            model = copy.deepcopy(self)
+        finally:
+            for name, module in kept.items():
+                setattr(self, name, module)
+        fold(model)
+        model.deployed = True
+        return model.eval().requires_grad_(False)
+
+    @abstractmethod
+    def spare(self, nms: bool | None) -> tuple[str, ...]:
+        """Names of the child modules that the inference form leaves out; `deploy` documents `nms`."""

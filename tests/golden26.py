@@ -1,0 +1,76 @@
+"""The rule that rebuilds the weights, images and targets of the YOLO26 golden numbers
+(shared/fixtures/yolo26/README.md).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from holdfast.geometry.boxes import cxcywh_to_xyxy
+from holdfast.geometry.targets import Targets
+
+HEIGHT, WIDTH = 128, 160
+
+
+def normal(tag: str, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.RandomState(zlib.crc32(tag.encode("utf-8"))).standard_normal(shape)
+
+
+def weight(key: str, shape: tuple[int, ...], gain: float) -> torch.Tensor:
+    if key.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.int64)
+    z = normal(key, shape)
+    if key.endswith("running_mean"):
+        v = 0.1 * z
+    elif key.endswith("running_var"):
+        v = 1 + 0.1 * abs(z)
+    elif key.endswith("bn.weight"):
+        v = 1 + 0.1 * z
+    elif len(shape) < 2:
+        tower = re.search(r"\.(?:one2one_)?cv([23])\.(\d)\.2\.bias$", key)
+        if tower is None:
+            v = 0.1 * z
+        elif tower[1] == "2":
+            v = (0.6, 1.2, 2.0, 3.0)[int(tower[2])] + 0.1 * z
+        else:
+            v = -3 + 0.3 * z
+    else:
+        if shape[1] > 1:
+            z = z - z.mean(axis=tuple(range(1, len(shape))), keepdims=True)
+        if re.search(r"\.attn\.|\.ffn\.1\.", key):
+            g = 0.7
+        elif re.search(r"\.(?:one2one_)?cv2\.\d\.2\.weight$", key):
+            g = 0.3
+        elif re.search(r"\.(?:one2one_)?cv[34]\.\d\.2\.weight$", key):
+            g = 1.0
+        else:
+            g = gain
+        v = g * z / np.sqrt(np.prod(shape[1:]))
+    return torch.from_numpy(v.astype(np.float32))
+
+
+def official_weights(folder: Path, model: str) -> dict[str, torch.Tensor]:
+    """The whole official state dict of a fixture model, in the order of its keys file."""
+    gain = json.loads((folder / "manifest.json").read_text())[model]["gain"]
+    keys = json.loads((folder / model / "keys.json").read_text())
+    return {key: weight(key, tuple(shape), gain) for key, shape, *_ in keys}
+
+
+def image(tag: str, batch: int) -> torch.Tensor:
+    r = np.random.RandomState(zlib.crc32(tag.encode("utf-8")))
+    coarse = r.random_sample((batch, 3, HEIGHT // 16, WIDTH // 16))
+    fine = r.random_sample((batch, 3, HEIGHT, WIDTH))
+    return torch.from_numpy((0.7 * np.kron(coarse, np.ones((1, 1, 16, 16))) + 0.3 * fine).astype(np.float32))
+
+
+def targets(folder: Path) -> Targets:
+    data = np.load(folder / "targets_detect.npz")
+    boxes = cxcywh_to_xyxy(torch.from_numpy(data["bboxes"])) * torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])
+    classes = torch.from_numpy(data["cls"]).flatten().long()
+    return Targets(torch.from_numpy(data["batch_idx"]).long(), classes, boxes.float())
