@@ -83,11 +83,12 @@ def make(
 def measure(pipe: Connection, case: dict[str, Any], repeat: int, threads: int) -> None:
     import torch
 
-    from holdfast.losses.detect import DetectionLoss, combine
+    from holdfast.losses.branch import combine
+    from holdfast.losses.detect import DetectionLoss
 
     torch.set_num_threads(threads)
     outputs, targets = make(**case)
-    loss = DetectionLoss(classes=case["classes"], strides=(8, 16, 32))
+    loss = DetectionLoss(strides=(8, 16, 32))
     leaves = [x for branch in outputs if branch for maps in branch for x in maps]
     times: dict[str, list[float]] = {"forward_s": [], "backward_s": []}
     with Peak() as peak:

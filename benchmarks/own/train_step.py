@@ -14,7 +14,8 @@ import torch
 from common import serve
 from holdfast.devices import cpu_has_bf16
 from holdfast.geometry.targets import Targets
-from holdfast.losses.detect import DetectionLoss, combine
+from holdfast.losses.branch import combine
+from holdfast.losses.detect import DetectionLoss
 from holdfast.models import build
 
 
@@ -27,7 +28,7 @@ class Own:
             .train()
             .to(memory_format=torch.channels_last)
         )
-        self.loss = DetectionLoss(classes=80, strides=self.model.strides, reg_max=self.model.reg_max)
+        self.loss = DetectionLoss(strides=self.model.strides, reg_max=self.model.reg_max)
         # Fused, as our trainer builds it; the peer's side uses what PyTorch does by default.
         parameters = self.model.parameters()
         self.optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True, fused=True)

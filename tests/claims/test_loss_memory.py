@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from holdfast.geometry.targets import Targets
 from holdfast.losses import candidates
-from holdfast.losses.detect import DetectionLoss, combine
+from holdfast.losses.branch import combine
+from holdfast.losses.detect import DetectionLoss
 from holdfast.models.outputs import Branch, DetectOutputs
 
 
@@ -38,7 +39,7 @@ def test_largest_tensor_is_a_map_or_a_chunk_with_thousands_of_image_filling_boxe
         torch.cat((corner, size - corner), 1),
     )
     with Largest() as seen:
-        loss = DetectionLoss(classes=classes, strides=(8, 16, 32))
+        loss = DetectionLoss(strides=(8, 16, 32))
         total, _ = combine(loss(DetectOutputs(Branch(*maps)), targets), 2)
         total.backward()
     chunk = candidates._CHUNK_HOST * 8  # int64

@@ -12,7 +12,8 @@ from torch import Tensor
 
 import golden
 from holdfast.geometry.targets import Targets
-from holdfast.losses.detect import DetectionLoss, combine
+from holdfast.losses.branch import combine
+from holdfast.losses.detect import DetectionLoss
 from holdfast.models.outputs import Branch, DetectOutputs
 
 STRIDES = (8, 16, 32)
@@ -68,7 +69,7 @@ def test_golden_head_cases(fixtures_v9: Path, case: str, mode: str, layout: torc
     parts = {key: [tuple(torch.split(x, [64, data["nc"]], 1)) for x in maps[key]] for key in names}
     branches = {key: Branch(*zip(*parts[key], strict=True)) for key in names}
     targets = targets_of(data["targets"], data["height"], data["width"])
-    loss = DetectionLoss(classes=data["nc"], strides=STRIDES)
+    loss = DetectionLoss(strides=STRIDES)
     total, items = combine(loss(DetectOutputs(branches["main"], branches.get("aux")), targets), data["batch"])
     total.backward()
     expected = data[mode]
@@ -94,7 +95,7 @@ def test_golden_models_give_the_golden_loss_and_gradients(fixtures_v9: Path, nam
     model = models.build(name, classes=80)
     load_official_state_dict(model, golden.official_weights(fixtures_v9, name))
     model.train()
-    loss = DetectionLoss(classes=80, strides=STRIDES)
+    loss = DetectionLoss(strides=STRIDES)
     branches = loss(model(golden.image(4, 128, 160)), targets_of(data["targets"], 128, 160))
     total, items = combine(branches, 4)
     total.backward()
@@ -111,21 +112,22 @@ def test_golden_models_give_the_golden_loss_and_gradients(fixtures_v9: Path, nam
 def test_gains_and_auxiliary_weight_act() -> None:
     maps, _ = outputs(2, 64, auxiliary=True)
     targets = boxes_of(2, 9, 64)
-    base = DetectionLoss(classes=5, strides=STRIDES)(maps, targets)
-    other = DetectionLoss(classes=5, strides=STRIDES, box=15.0, cls=0.25, dfl=4.5, auxiliary_weight=1.0)(
+    base = DetectionLoss(strides=STRIDES)(maps, targets)
+    other = DetectionLoss(strides=STRIDES, box=15.0, cls=0.25, dfl=4.5, auxiliary_weight=1.0)(
         maps, targets
     )
     factors = torch.tensor([2.0, 0.5, 3.0])
     torch.testing.assert_close(other[0].numerators, base[0].numerators * factors)
-    torch.testing.assert_close(other[1].numerators, base[1].numerators * factors * 4)
+    torch.testing.assert_close(other[1].numerators, base[1].numerators * factors)
+    assert [(part.weight, part.shown) for part in base + other] == [(1, 1), (0.25, 0.25), (1, 1), (1, 1)]
     assert other[1].normaliser == base[1].normaliser
 
 
 def test_label_smoothing_acts_on_the_class_term_alone() -> None:
     maps, _ = outputs(2, 64)
     targets = boxes_of(2, 9, 64)
-    plain = DetectionLoss(classes=5, strides=STRIDES)(maps, targets)[0]
-    smooth = DetectionLoss(classes=5, strides=STRIDES, label_smoothing=0.1)(maps, targets)[0]
+    plain = DetectionLoss(strides=STRIDES)(maps, targets)[0]
+    smooth = DetectionLoss(strides=STRIDES, label_smoothing=0.1)(maps, targets)[0]
     assert smooth.normaliser == plain.normaliser
     assert torch.equal(smooth.numerators[[0, 2]], plain.numerators[[0, 2]])
     assert smooth.numerators[1] != plain.numerators[1]
@@ -134,7 +136,7 @@ def test_label_smoothing_acts_on_the_class_term_alone() -> None:
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     maps, _ = outputs(6, 96, auxiliary=True)
     targets = boxes_of(6, 25, 96)
-    loss = DetectionLoss(classes=5, strides=STRIDES)
+    loss = DetectionLoss(strides=STRIDES)
     whole = loss(maps, targets)
     parts = []
     for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
@@ -176,7 +178,7 @@ HARD = {
 def test_loss_and_gradients_are_finite(case: str, spread: float) -> None:
     maps, leaves = outputs(2, 96, auxiliary=True, spread=spread)
     targets = HARD[case] if case in HARD else crowd(4000)
-    total, items = combine(DetectionLoss(classes=5, strides=STRIDES)(maps, targets), 2)
+    total, items = combine(DetectionLoss(strides=STRIDES)(maps, targets), 2)
     total.backward()
     assert total.isfinite()
     assert items.isfinite().all()
@@ -190,7 +192,7 @@ def test_loss_and_gradients_are_finite(case: str, spread: float) -> None:
 
 def test_background_is_the_plain_cross_entropy() -> None:
     maps, _ = outputs(2, 64)
-    total, items = combine(DetectionLoss(classes=5, strides=STRIDES)(maps, Targets.empty()), 2)
+    total, items = combine(DetectionLoss(strides=STRIDES)(maps, Targets.empty()), 2)
     expected = sum(torch.nn.functional.softplus(x).sum() for x in maps.main.scores) * 0.5
     assert items[1].item() == pytest.approx(expected.item(), rel=1e-6)
     assert total.item() == pytest.approx(2 * expected.item(), rel=1e-6)
@@ -200,7 +202,7 @@ def test_everything_is_computed_in_float32_under_autocast() -> None:
     maps, _ = outputs(2, 64)
     half = DetectOutputs(Branch(*(tuple(x.detach().bfloat16() for x in level) for level in maps.main)))
     full = DetectOutputs(Branch(*(tuple(x.float() for x in level) for level in half.main)))
-    loss, targets = DetectionLoss(classes=5, strides=STRIDES), boxes_of(2, 9, 64)
+    loss, targets = DetectionLoss(strides=STRIDES), boxes_of(2, 9, 64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ours = loss(half, targets)[0]
     assert ours.numerators.dtype == torch.float32

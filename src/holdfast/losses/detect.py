@@ -1,79 +1,32 @@
-"""The YOLOv9 detection loss, one result per branch (main, and the PGI auxiliary branch in training form).
+"""The detection losses: one for models with an auxiliary branch (YOLOv9), one for models with two branches
+that can answer (YOLO26). `criterion` takes the one that goes with a model's outputs.
 
-Results are numerators and a normaliser, not a quotient. The published loss divides by S = max(sum of target
-scores over the whole batch, 1); numerators and sums of parts of a batch add up, quotients do not. So a batch
-can be split: back-propagate numerators of each part, add up the normalisers, clamp once, and rescale. That is
-why the normaliser is not clamped here. `combine` is the division for a batch in one piece.
+Differences from the published programs: the gains act (in official YOLOv9 they are constants), label
+smoothing acts (there it is ignored), and a branch without positives has zero, not missing, gradients for its
+box convolutions. The loss that is reported for YOLO26 is that of the branch that answers, as there.
 
-Differences from the published program: the gains act (there they are constants), label smoothing acts (there
-it is ignored), and a branch without positives has zero, not missing, gradients for its box convolutions.
-
-Label smoothing e spreads the mass of each target: an anchor of score t aims at (1 - e) t + e t / C for its
-class and e t / C for the others. Background stays at 0 and the sum of targets, hence S, does not change; with
-one class it is no smoothing at all.
-
-Everything is computed in float32, whatever the precision of the maps and of autocast.
-
-Dimensions: B images, C classes, R bins per side, A anchors, P assigned anchors.
+Dimensions: B images, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from holdfast.geometry.targets import Targets
-from holdfast.losses.assign import assign
+from holdfast.losses.branch import BranchCriterion, BranchLoss
 from holdfast.losses.candidates import Candidates
-from holdfast.losses.maps import columns
-from holdfast.losses.terms import (
-    ciou_loss,
-    distribution_focal_loss,
-    expected_distance,
-    soft_bce,
-    take_columns,
-)
-from holdfast.models.outputs import Branch, DetectOutputs
-
-_DECODE = 1 << 15  # anchors decoded at a time: bounds memory, stays in the cache
-
-
-class BranchLoss(NamedTuple):
-    """Loss of one branch on some images, before division.
-
-    Attributes:
-        numerators: (3,) float32 box, class and distribution sums, with gains and the weight of the branch.
-        normaliser: () float32 without gradient, the sum of target scores, not clamped.
-    """
-
-    numerators: Tensor
-    normaliser: Tensor
-
-
-def combine(branches: Sequence[BranchLoss], batch: int) -> tuple[Tensor, Tensor]:
-    """Divides and adds up the branches of a whole batch.
-
-    Args:
-        branches: results of `DetectionLoss`.
-        batch: images in the batch; the total is proportional to it, as in the published recipe.
-
-    Returns:
-        The scalar to back-propagate, and the detached (3,) items box, class, distribution (without `batch`).
-    """
-    items = torch.stack([part.numerators / part.normaliser.clamp(min=1) for part in branches]).sum(0)
-    return items.sum() * batch, items.detach()
+from holdfast.models.outputs import DetectOutputs, DualOutputs, Outputs
 
 
 class DetectionLoss:
-    """Task-aligned detection loss with CIoU, distribution focal loss and binary cross-entropy."""
+    """Loss of the main and the auxiliary branch, each assigned for itself; the same throughout a run."""
 
     def __init__(
         self,
         *,
-        classes: int,
         strides: Sequence[int],
         reg_max: int = 16,
         box: float = 7.5,
@@ -88,86 +41,167 @@ class DetectionLoss:
         """Sets up the loss.
 
         Args:
-            classes: C.
             strides: input pixels per cell of each level.
-            reg_max: R, bins of the distance distribution.
+            reg_max: bins of the distance distribution.
             box: gain of the CIoU term.
             cls: gain of the class term.
-            dfl: gain of the distribution term.
+            dfl: gain of the distance term.
             label_smoothing: share in [0, 1) of each target spread evenly over all classes.
             auxiliary_weight: weight of the auxiliary branch beside 1 for the main branch.
             topk: anchors an object may pick.
             alpha: exponent of the score in the assignment.
             beta: exponent of the overlap in the assignment.
         """
-        self.classes = classes
         self.strides = tuple(strides)
-        self.reg_max = reg_max
-        self.gains = (box, cls, dfl)
-        self.label_smoothing = label_smoothing
+        self.terms = _terms(reg_max)
         self.auxiliary_weight = auxiliary_weight
-        self.topk, self.alpha, self.beta = topk, alpha, beta
+        self._branch = BranchCriterion(
+            strides=strides,
+            reg_max=reg_max,
+            gains=(box, cls, dfl),
+            label_smoothing=label_smoothing,
+            topk=topk,
+            alpha=alpha,
+            beta=beta,
+        )
 
-    def __call__(self, outputs: DetectOutputs, targets: Targets) -> list[BranchLoss]:
-        """Returns the losses of the main and, where present, the auxiliary branch, each assigned for itself.
+    def __call__(
+        self, outputs: DetectOutputs, targets: Targets, *, progress: float = 0.0
+    ) -> list[BranchLoss]:
+        """Returns the losses of the main and, where present, the auxiliary branch.
 
         Args:
             outputs: raw maps, any float dtype.
             targets: on the same device as the maps.
+            progress: share of the run that is done; this loss does not change with it.
         """
-        scores = outputs.main.scores
-        with torch.autocast(scores[0].device.type, enabled=False):
-            candidates = Candidates(
-                targets,
-                batch=len(scores[0]),
-                shapes=[(int(x.shape[2]), int(x.shape[3])) for x in scores],
-                strides=self.strides,
-            )
-            losses = [self._branch(outputs.main, targets, candidates, 1.0)]
+        with torch.autocast(outputs.main.scores[0].device.type, enabled=False):
+            candidates = _candidates(outputs.main.scores, targets, self.strides, smallest_side=0.0)
+            losses = [self._branch(outputs.main, targets, candidates)]
             if outputs.auxiliary is not None:
-                losses.append(self._branch(outputs.auxiliary, targets, candidates, self.auxiliary_weight))
+                extra = self._branch(outputs.auxiliary, targets, candidates)
+                losses.append(extra._replace(weight=self.auxiliary_weight, shown=self.auxiliary_weight))
         return losses
 
-    def _branch(self, branch: Branch, targets: Targets, candidates: Candidates, weight: float) -> BranchLoss:
-        found = assign(
-            branch.scores,
-            self._decode(branch.boxes, candidates),
-            candidates,
-            topk=self.topk,
-            alpha=self.alpha,
-            beta=self.beta,
-        )
-        image, cell = candidates.of_image[found.anchor], candidates.cell[found.anchor]
-        point, stride = candidates.point[found.anchor], candidates.stride[found.anchor].unsqueeze(1)
-        classes = targets.classes[found.target]
-        parts = [torch.split(x, found.sizes) for x in (image, cell, classes, found.score)]
-        rows, class_terms = [], []
-        for boxes, scores, *here in zip(branch.boxes, branch.scores, *parts, strict=True):
-            rows.append(take_columns(boxes, here[0], here[1]))
-            class_terms.append(soft_bce(scores, *here, smoothing=self.label_smoothing))
 
-        log_probability = torch.cat(rows).view(-1, 4, self.reg_max).log_softmax(-1)
-        distance = expected_distance(log_probability)  # (P, 4)
-        true_box = targets.boxes[found.target].float() / stride  # in cells
-        box = torch.cat((point - distance[:, :2], point + distance[:, 2:]), 1)
-        true_distance = torch.cat((point - true_box[:, :2], true_box[:, 2:] - point), 1)
-        terms = (
-            ciou_loss(box, true_box, found.score) * (self.gains[0] * weight),
-            torch.stack(class_terms).sum() * (self.gains[1] * weight),
-            distribution_focal_loss(log_probability, true_distance, found.score) * (self.gains[2] * weight),
-        )
-        return BranchLoss(torch.stack(terms), found.score.sum())
+class DualLoss:
+    """Loss of a one-to-many and a one-to-one branch whose balance shifts over the run (YOLO26).
 
-    @torch.no_grad()
-    def _decode(self, maps: Sequence[Tensor], candidates: Candidates) -> Tensor:
-        """Predicted boxes (U, 4) at the candidate anchors, xyxy in input pixels."""
-        bins = torch.arange(self.reg_max, dtype=torch.float32, device=maps[0].device)
-        parts = [torch.split(x, candidates.sizes) for x in (candidates.of_image, candidates.cell)]
-        sides = [candidates.point[:0].new_zeros(0, 4)]
-        for level, images, cells in zip(maps, *parts, strict=True):
-            for image, cell in zip(images.split(_DECODE), cells.split(_DECODE), strict=True):
-                rows = columns(level.detach(), image, cell).float().view(-1, 4, self.reg_max)
-                sides.append(rows.softmax(-1) @ bins)
-        distance, point = torch.cat(sides), candidates.point
-        boxes = torch.cat((point - distance[:, :2], point + distance[:, 2:]), 1)
-        return boxes * candidates.stride.unsqueeze(1)
+    The one-to-many branch has the weight 0.8 in the first epoch and 0.1 in the last, falling along a line;
+    the one-to-one branch has the rest. An object of the one-to-one branch picks 7 anchors and keeps the best
+    of those that are left to it when contested anchors are settled.
+
+    Small-target-aware assignment: for the test "anchor inside the box" only, sides shorter than the second
+    stride count as that long, so that every object has anchors to learn from.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: Sequence[int],
+        reg_max: int = 1,
+        box: float = 7.5,
+        cls: float = 0.5,
+        dfl: float = 1.5,
+        label_smoothing: float = 0.0,
+        many_start: float = 0.8,
+        many_end: float = 0.1,
+        topk: int = 10,
+        one_topk: int = 7,
+        alpha: float = 0.5,
+        beta: float = 6.0,
+    ) -> None:
+        """Sets up the loss.
+
+        Args:
+            strides: input pixels per cell of each level.
+            reg_max: bins per box side.
+            box: gain of the CIoU term.
+            cls: gain of the class term.
+            dfl: gain of the distance term.
+            label_smoothing: share in [0, 1) of each target spread evenly over all classes.
+            many_start: weight of the one-to-many branch at the start of the run.
+            many_end: its weight at the end.
+            topk: anchors an object may pick in the one-to-many branch.
+            one_topk: anchors an object may pick in the one-to-one branch, before it keeps one.
+            alpha: exponent of the score in the assignment.
+            beta: exponent of the overlap in the assignment.
+        """
+        self.strides = tuple(strides)
+        self.terms = _terms(reg_max)
+        self.many_start, self.many_end = many_start, many_end
+        self.smallest_side = float(strides[min(1, len(strides) - 1)])
+
+        def branch(topk: int, second_topk: int | None) -> BranchCriterion:
+            return BranchCriterion(
+                strides=strides,
+                reg_max=reg_max,
+                gains=(box, cls, dfl),
+                label_smoothing=label_smoothing,
+                topk=topk,
+                alpha=alpha,
+                beta=beta,
+                second_topk=second_topk,
+                contest="candidates",
+            )
+
+        self._many, self._one = branch(topk, None), branch(one_topk, 1)
+
+    def many_weight(self, progress: float) -> float:
+        """Weight of the one-to-many branch when a share of the run, 0 to 1, is done."""
+        return self.many_end + (self.many_start - self.many_end) * max(1.0 - progress, 0.0)
+
+    def __call__(self, outputs: DualOutputs, targets: Targets, *, progress: float = 0.0) -> list[BranchLoss]:
+        """Returns the losses of the branches that are there.
+
+        Args:
+            outputs: raw maps, any float dtype; those of a deployed model have one branch.
+            targets: on the same device as the maps.
+            progress: share of the run that is done, epoch / (epochs - 1).
+        """
+        weight = self.many_weight(progress)
+        one, many = outputs.one_to_one, outputs.one_to_many
+        scores = next(branch for branch in (one, many) if branch is not None).scores
+        losses = []
+        with torch.autocast(scores[0].device.type, enabled=False):
+            candidates = _candidates(scores, targets, self.strides, smallest_side=self.smallest_side)
+            if many is not None:
+                loss = self._many(many, targets, candidates)
+                losses.append(loss._replace(weight=weight, shown=float(one is None)))
+            if one is not None:
+                losses.append(self._one(one, targets, candidates)._replace(weight=1.0 - weight))
+        return losses
+
+
+def criterion(
+    outputs: type[Outputs],
+    *,
+    strides: Sequence[int],
+    reg_max: int,
+    box: float,
+    cls: float,
+    dfl: float,
+    label_smoothing: float,
+) -> DetectionLoss | DualLoss:
+    """The loss for models whose forward returns `outputs`; arguments as in the classes."""
+    kind = DualLoss if outputs is DualOutputs else DetectionLoss
+    return kind(
+        strides=strides, reg_max=reg_max, box=box, cls=cls, dfl=dfl, label_smoothing=label_smoothing
+    )
+
+
+def _terms(reg_max: int) -> tuple[str, str, str]:
+    """Published names of the three terms."""
+    return "box", "cls", "dfl" if reg_max > 1 else "l1"
+
+
+def _candidates(
+    scores: Sequence[Tensor], targets: Targets, strides: Sequence[int], *, smallest_side: float
+) -> Candidates:
+    return Candidates(
+        targets,
+        batch=len(scores[0]),
+        shapes=[(int(x.shape[2]), int(x.shape[3])) for x in scores],
+        strides=strides,
+        smallest_side=smallest_side,
+    )

@@ -73,6 +73,11 @@ def distribution_focal_loss(log_probability: Tensor, distance: Tensor, weight: T
     return -((near + (far - near) * share).mean(-1) * weight).sum()
 
 
+def distance_loss(difference: Tensor, weight: Tensor) -> Tensor:
+    """Sum of weight (P,) * mean over the sides of absolute differences of distances (P, 4)."""
+    return (difference.abs().mean(-1) * weight).sum()
+
+
 class _SoftBce(Function):
     @staticmethod
     def forward(
