@@ -24,7 +24,7 @@ class ColourDetector(nn.Module):
         self.names = {0: "red", 1: "blue"}
         self.shapes: list[tuple[int, ...]] = []
 
-    def deploy(self) -> ColourDetector:
+    def deploy(self, *, nms: bool | None = None) -> ColourDetector:
         return self
 
     def forward(self, x: Tensor) -> DetectOutputs:

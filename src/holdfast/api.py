@@ -60,7 +60,7 @@ class YOLO:
 
         self._loaded: LoadedModel = load_model(source)
         self._source, self._weights = str(source), ""
-        self._folded: dict[tuple[torch.device, torch.dtype], Detector] = {}
+        self._folded: dict[tuple[torch.device, torch.dtype, bool | None], Detector] = {}
 
     @property
     def model(self) -> Detector:
@@ -190,12 +190,13 @@ class YOLO:
 
         device = choose_device(settings.device).device
         dtype = choose_inference_precision(device, settings.half).dtype
-        if (device, dtype) not in self._folded:
-            folded = self.model.deploy()
+        key = (device, dtype, settings.nms)
+        if key not in self._folded:
+            folded = self.model.deploy(nms=settings.nms)
             if folded is self.model:
                 folded = copy.deepcopy(folded)
-            self._folded[device, dtype] = folded.to(device, dtype)
-        return self._folded[device, dtype]
+            self._folded[key] = folded.to(device, dtype)
+        return self._folded[key]
 
 
 def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:

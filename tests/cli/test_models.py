@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.cli.models import ROWS, Row
+from holdfast.cli.models import ROWS, Row, _counted
 from holdfast.models import available, build
 from holdfast.models.profile import profile
 
@@ -15,10 +15,18 @@ def test_list_has_every_model_once_in_order() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [pytest.param(r, id=r.name, marks=[] if r.name.endswith("-t") else pytest.mark.slow) for r in ROWS],
+    [pytest.param(r, id=r.name, marks=[] if r.name in ("yolov9-t", "gelan-t", "yolo26n") else pytest.mark.slow) for r in ROWS],
 )
 def test_counts_are_those_of_the_model(row: Row) -> None:
     model = build(row.name)
     trained, deployed = profile(model), profile(model.deploy())
     assert (trained.parameters, deployed.parameters) == (row.parameters, row.deployed_parameters)
     assert (trained.gflops, deployed.gflops) == pytest.approx((row.gflops, row.deployed_gflops), abs=0.001)
+
+
+def test_a_model_without_numbers_on_file_is_counted() -> None:
+    counted = _counted("yolo26n")
+    assert counted == next(row for row in ROWS if row.name == "yolo26n")._replace(
+        ap="-", gflops=counted.gflops, deployed_gflops=counted.deployed_gflops
+    )
+    assert (counted.gflops, counted.deployed_gflops) == pytest.approx((5.958, 5.357), abs=0.001)

@@ -71,7 +71,8 @@ def _placeholder(annotation: Any) -> str:
     if origin is Literal:
         return "|".join(str(choice) for choice in get_args(annotation))
     if origin in (Union, types.UnionType):
-        kinds = [part for part in get_args(annotation) if part not in (type(None), bool)]
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        kinds = [part for part in parts if part is not bool] or parts
         names = "|".join(_placeholder(part) for part in kinds)
         return "|".join(dict.fromkeys(names.split("|")))
     if origin is Annotated:

@@ -1,9 +1,10 @@
-"""From raw head maps to detections: distances to boxes, thresholds, non-maximum suppression.
+"""From raw head maps to detections: distances to boxes, thresholds, non-maximum suppression or the best rows.
 
-Two ways lead to the same rows. `decode` + `select` go through all anchors and are what validation of a loss,
-export and tests want to see. `detections` looks at class logits first and decodes only the anchors that
-survive: at the usual confidence these are a few dozen of 8400, so nearly all of the sigmoid and softmax work
-disappears.
+`answer` takes the way that goes with a model's outputs. A one-to-one branch needs no suppression: its best
+rows are the answer. For the other branches two ways lead to the same rows. `decode` + `select` go through all
+anchors and are what validation of a loss, export and tests want to see. `detections` looks at class logits
+first and decodes only the anchors that survive: at the usual confidence these are a few dozen of 8400, so
+nearly all of the sigmoid and softmax work disappears.
 
 Traps: boxes are not clipped; the threshold is strict; suppression has no time limit (a limit silently empties
 the later images of a batch); rows beyond the best 30,000 candidates of an image are dropped before
@@ -22,9 +23,60 @@ from torch import Tensor
 
 from holdfast.geometry.anchors import anchor_points
 from holdfast.geometry.nms import nms
-from holdfast.models.outputs import Branch
+from holdfast.models.outputs import Branch, DetectOutputs, Outputs
 
 MAX_CANDIDATES = 30_000
+END_TO_END_ROWS = 300  # rows a one-to-one branch is cut to before thresholds, at least
+
+
+def answer(
+    outputs: Outputs,
+    *,
+    strides: Sequence[int],
+    reg_max: int,
+    conf: float,
+    iou: float,
+    max_det: int,
+    multi_label: bool = False,
+    agnostic: bool = False,
+    classes: Sequence[int] | None = None,
+) -> list[Tensor]:
+    """Detections of a model, in the way its outputs ask for: the one-to-one branch when there is one.
+
+    Args:
+        outputs: what the forward returned.
+        strides, reg_max, conf, iou, max_det, multi_label, agnostic, classes: as in `detections`; `iou` and
+            `multi_label` mean nothing to a one-to-one branch.
+
+    Returns:
+        B tensors (n, 6): xyxy in input pixels, score, class, by falling score; not clipped.
+    """
+    if isinstance(outputs, DetectOutputs):
+        branch = outputs.main
+    elif outputs.one_to_one is not None:
+        return best_rows(
+            outputs.one_to_one,
+            strides=strides,
+            reg_max=reg_max,
+            conf=conf,
+            max_det=max_det,
+            agnostic=agnostic,
+            classes=classes,
+        )
+    else:
+        assert outputs.one_to_many is not None
+        branch = outputs.one_to_many
+    return detections(
+        branch,
+        strides=strides,
+        reg_max=reg_max,
+        conf=conf,
+        iou=iou,
+        max_det=max_det,
+        multi_label=multi_label,
+        agnostic=agnostic,
+        classes=classes,
+    )
 
 
 def decode(branch: Branch, *, strides: Sequence[int], reg_max: int) -> tuple[Tensor, Tensor]:
@@ -102,6 +154,62 @@ def detections(
     Returns:
         B tensors (n, 6): xyxy, score, class, by falling score; not clipped.
     """
+    result = []
+    for boxes, scores in _survivors(branch, strides, reg_max, conf):
+        every = torch.arange(len(scores), device=scores.device)
+        row, score, label = _candidates(every, scores, conf, multi_label, classes)
+        result.append(_suppress(boxes[row], score, label, iou, max_det, agnostic))
+    return result
+
+
+def best_rows(
+    branch: Branch,
+    *,
+    strides: Sequence[int],
+    reg_max: int,
+    conf: float,
+    max_det: int,
+    agnostic: bool = False,
+    classes: Sequence[int] | None = None,
+) -> list[Tensor]:
+    """The best (anchor, class) pairs of the best anchors, without any test of overlap (YOLO26, end to end).
+
+    Thresholds and classes are applied after the cut to max(max_det, 300) anchors and as many pairs. One
+    anchor can appear with several classes.
+
+    Args:
+        branch: raw maps of a one-to-one branch.
+        strides: pixels per cell of every level.
+        reg_max: R, bins per box side.
+        conf: only scores above it count (strictly).
+        max_det: most detections per image.
+        agnostic: the best class of an anchor only.
+        classes: keep these class indices only.
+
+    Returns:
+        B tensors (n, 6): xyxy, score, class, by falling score; not clipped.
+    """
+    limit = max(max_det, END_TO_END_ROWS)
+    result = []
+    for boxes, scores in _survivors(branch, strides, reg_max, conf):
+        if len(scores) > limit:
+            best = _best(scores.amax(dim=1), limit)
+            boxes, scores = boxes[best], scores[best]
+        every = torch.arange(len(scores), device=scores.device)
+        row, score, label = _candidates(every, scores, conf, not agnostic, None)
+        order = score.argsort(descending=True, stable=True)[:limit]
+        if classes is not None:
+            order = order[_is_wanted(label[order], classes)]
+        order = order[:max_det]
+        parts = boxes[row[order]], score[order].unsqueeze(1), label[order].unsqueeze(1).to(boxes.dtype)
+        result.append(torch.cat(parts, dim=1))
+    return result
+
+
+def _survivors(
+    branch: Branch, strides: Sequence[int], reg_max: int, conf: float
+) -> list[tuple[Tensor, Tensor]]:
+    """Boxes (a, 4) and probabilities (a, C), image by image, of the anchors that may pass the threshold."""
     # A little below the exact logit: the strict test is repeated on the probability, immune to rounding.
     least = -math.inf if conf <= 0.0 else math.inf if conf >= 1.0 else math.log(conf / (1.0 - conf)) - 1e-3
     shapes = [(int(level.shape[2]), int(level.shape[3])) for level in branch.boxes]
@@ -119,12 +227,9 @@ def detections(
     image, anchor, logit, side = torch.cat(images), torch.cat(anchors), torch.cat(logits), torch.cat(sides)
     boxes = _to_boxes(side, points[anchor], scale[anchor], reg_max)  # (a, 4)
     scores = logit.sigmoid()
-    result = []
-    for index in range(branch.scores[0].shape[0]):
-        mine = (image == index).nonzero().flatten()  # levels follow each other: anchor order
-        row, score, label = _candidates(mine, scores[mine], conf, multi_label, classes)
-        result.append(_suppress(boxes[row], score, label, iou, max_det, agnostic))
-    return result
+    # Levels follow each other, so the rows of an image are in anchor order.
+    mine = [(image == index).nonzero().flatten() for index in range(branch.scores[0].shape[0])]
+    return [(boxes[rows], scores[rows]) for rows in mine]
 
 
 def _to_boxes(sides: Tensor, points: Tensor, scale: Tensor, reg_max: int) -> Tensor:
@@ -151,9 +256,13 @@ def _candidates(
     else:
         raise ValueError("a detector needs at least one class")
     if classes is not None:
-        kept = torch.isin(label, torch.as_tensor(list(classes), dtype=label.dtype, device=label.device))
+        kept = _is_wanted(label, classes)
         row, score, label = row[kept], score[kept], label[kept]
     return index[row], score, label
+
+
+def _is_wanted(label: Tensor, classes: Sequence[int]) -> Tensor:
+    return torch.isin(label, torch.as_tensor(list(classes), dtype=label.dtype, device=label.device))
 
 
 def _suppress(

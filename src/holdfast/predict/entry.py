@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, overload
 
-from torch import nn
-
 from holdfast.devices import choose_device, choose_inference_precision
 from holdfast.errors import SettingsError
+from holdfast.models.detector import Detector
 from holdfast.post.results import Results
 from holdfast.predict.run import Found, Predictor
 from holdfast.predict.save import Saver
@@ -22,7 +21,7 @@ from holdfast.settings import PredictSettings
 def predict_settings(
     settings: PredictSettings,
     *,
-    model: nn.Module,
+    model: Detector,
     source: SourceLike | None = ...,
     stream: Literal[False] = ...,
     say: Callable[[str], None] = ...,
@@ -33,7 +32,7 @@ def predict_settings(
 def predict_settings(
     settings: PredictSettings,
     *,
-    model: nn.Module,
+    model: Detector,
     source: SourceLike | None = ...,
     stream: Literal[True],
     say: Callable[[str], None] = ...,
@@ -43,7 +42,7 @@ def predict_settings(
 def predict_settings(
     settings: PredictSettings,
     *,
-    model: nn.Module,
+    model: Detector,
     source: SourceLike | None = None,
     stream: bool = False,
     say: Callable[[str], None] = print,
@@ -81,6 +80,7 @@ def predict_settings(
         conf=settings.conf,
         iou=settings.iou,
         max_det=settings.max_det,
+        nms=settings.nms,
         classes=settings.classes,
         agnostic=settings.agnostic_nms,
         batch=settings.batch,

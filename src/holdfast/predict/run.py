@@ -20,11 +20,12 @@ from typing import NamedTuple, TypeAlias
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from holdfast.data.letterbox import Letterbox, apply, fit, smallest_shape
 from holdfast.errors import DataError
-from holdfast.post.decode import detections
+from holdfast.models.detector import Detector
+from holdfast.post.decode import answer
 from holdfast.post.results import Results
 from holdfast.predict.prefetch import prefetch
 from holdfast.predict.source import Frame, Picture, Unreadable
@@ -70,6 +71,7 @@ class Predictor:
         iou: overlap above which the weaker of two boxes is dropped.
         max_det: most detections per picture.
         classes: keep these class numbers only.
+        nms: which branch answers, as in `Detector.deploy`.
         agnostic: boxes of different classes suppress each other too.
         batch: pictures per forward pass.
         rect: pad to the smallest multiple of the stride; False pads to the full square.
@@ -81,7 +83,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Detector,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -89,15 +91,16 @@ class Predictor:
         conf: float = 0.25,
         iou: float = 0.7,
         max_det: int = 300,
+        nms: bool | None = None,
         classes: Sequence[int] | None = None,
         agnostic: bool = False,
         batch: int = 1,
         rect: bool = True,
         ahead: int = 4,
     ) -> None:
-        self.names: Mapping[int, str] = model.names  # type: ignore[assignment]
-        self.strides: Sequence[int] = model.strides  # type: ignore[assignment]
-        self.reg_max: int = model.reg_max  # type: ignore[assignment]
+        self.names: Mapping[int, str] = model.names
+        self.strides: Sequence[int] = model.strides
+        self.reg_max = model.reg_max
         self.device = torch.device(device)
         self.dtype = dtype
         self.stride = max(self.strides)
@@ -111,7 +114,7 @@ class Predictor:
                 f"The model has no class {unknown[0]}.",
                 hint=f"It has the classes 0 to {len(self.names) - 1}.",
             )
-        deployed: nn.Module = model.deploy()  # type: ignore[operator]
+        deployed = model.deploy(nms=nms)
         if deployed is model and any(p.dtype != dtype or p.device != self.device for p in model.parameters()):
             deployed = copy.deepcopy(model)  # it was folded before and belongs to the user
         self.network = deployed.to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -179,8 +182,8 @@ class Predictor:
             prepared = self._now()
             outputs = self.network(x)
             computed = self._now()
-            found = detections(
-                outputs.main,
+            found = answer(
+                outputs,
                 strides=self.strides,
                 reg_max=self.reg_max,
                 conf=self.conf,

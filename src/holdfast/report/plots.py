@@ -62,9 +62,9 @@ def plot_results(path: str | Path, out: str | Path | None = None) -> Path:
     epochs = data["epoch"]
     figure = new_figure(13.0, 6.6)
     axes = figure.subplots(2, 3)
-    for place, (key, title) in zip(
-        axes[0], (("box", "Box loss"), ("cls", "Class loss"), ("dfl", "Distribution loss")), strict=True
-    ):
+    distance = ("l1", "Distance loss") if "train/l1_loss" in data else ("dfl", "Distribution loss")
+    losses = ("box", "Box loss"), ("cls", "Class loss"), distance
+    for place, (key, title) in zip(axes[0], losses, strict=True):
         _line(place, epochs, data.get(f"train/{key}_loss"), BLUE, "train")
         _line(place, epochs, data.get(f"val/{key}_loss"), RED, "validation")
         dress(place, title=title, x="epoch")

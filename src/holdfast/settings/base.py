@@ -27,6 +27,9 @@ ALIASES: Mapping[str, str] = types.MappingProxyType({
     "weights": "model", "conf_thres": "conf", "iou_thres": "iou", "line_thickness": "line_width",
 })
 
+# Historic spelling -> our key with the opposite meaning.
+OPPOSITES: Mapping[str, str] = types.MappingProxyType({"end2end": "nms"})
+
 
 def _text(value: object) -> object:
     """Accepts `Path` and None where text is meant, and opens a leading `~` as a shell would."""
@@ -72,6 +75,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 Switch = Annotated[bool | str, BeforeValidator(as_switch), BeforeValidator(_text)]
 Device = Annotated[str, BeforeValidator(_device)]
 OptionalInt = Annotated[int | None, BeforeValidator(_none)]
+OptionalSwitch = Annotated[bool | None, BeforeValidator(as_switch), BeforeValidator(_none)]
 Ints = Annotated[tuple[int, ...] | None, BeforeValidator(as_items), BeforeValidator(_none)]
 
 
@@ -210,8 +214,11 @@ def field_of(kind: type[Settings], word: str, value: Any = None) -> tuple[str, A
     alias = ALIASES.get(key)
     if alias in fields:
         return str(alias), value
-    rest = key.removeprefix("no").lstrip("_")
-    if key.startswith("no") and rest in fields and fields[rest].annotation is bool:
+    rest = OPPOSITES.get(key, "")
+    if key.startswith("no"):
+        plain = key.removeprefix("no").lstrip("_")
+        rest = plain if plain in fields and fields[plain].annotation is bool else rest
+    if rest in fields:
         if isinstance(value, str):
             value = value.strip().lower() not in ("false", "0", "no", "off")
         return rest, not value

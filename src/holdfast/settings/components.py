@@ -17,6 +17,7 @@ from holdfast.settings.base import (
     Device,
     Ints,
     OptionalInt,
+    OptionalSwitch,
     Settings,
     Switch,
     Text,
@@ -26,7 +27,8 @@ from holdfast.settings.base import (
 )
 
 Optimizer = Annotated[
-    Literal["auto", "SGD", "Adam", "AdamW", "LION"], casefold("auto", "SGD", "Adam", "AdamW", "LION")]
+    Literal["auto", "SGD", "Adam", "AdamW", "LION", "MuSGD"],
+    casefold("auto", "SGD", "Adam", "AdamW", "LION", "MuSGD")]
 AmpType = Annotated[
     Literal["auto", "bfloat16", "float16"],
     BeforeValidator(lambda value: {"bf16": "bfloat16", "fp16": "float16"}.get(value, value)
@@ -108,7 +110,7 @@ class LossSettings(Settings):
     title: ClassVar[str] = "Loss"
     box: float = Field(7.5, ge=0, description="gain of the box overlap loss")
     cls: float = Field(0.5, ge=0, description="gain of the class loss")
-    dfl: float = Field(1.5, ge=0, description="gain of the box distribution loss")
+    dfl: float = Field(1.5, ge=0, description="gain of the distance loss (distribution, or L1 in YOLO26)")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="how far class targets move towards one half")
 
 
@@ -149,6 +151,14 @@ class PrecisionSettings(Settings):
     amp: bool = Field(True, description="mixed precision where the hardware has it; loss in float32")
     amp_dtype: AmpType = Field("auto", description="number format of mixed precision; auto prefers bfloat16")
     channels_last: bool = Field(True, description="memory layout that convolutions prefer")
+
+
+class AnswerSettings(Settings):
+    """Which branch of a model answers, where it has two."""
+
+    title: ClassVar[str] = "Answer"
+    nms: OptionalSwitch = Field(
+        None, description="True: the branch with suppression; False: one-to-one; none: one-to-one if there")
 
 
 class DetectionSettings(Settings):

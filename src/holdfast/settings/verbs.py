@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holdfast.settings.components import (
+    AnswerSettings,
     AugmentSettings,
     DataSettings,
     DemoRunSettings,
@@ -25,18 +26,21 @@ from holdfast.settings.components import (
 class TrainSettings(
     StartModelSettings, DataSettings, TrainDataSettings, TrainRunSettings, FolderSettings, DeviceSettings,
     OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, DetectionSettings,
+    AnswerSettings,
 ):
     """Everything `holdfast train` knows."""
 
 
 class ValSettings(
-    ReadyModelSettings, DataSettings, DetectionSettings, ValRunSettings, FolderSettings, DeviceSettings,
+    ReadyModelSettings, DataSettings, DetectionSettings, AnswerSettings, ValRunSettings, FolderSettings,
+    DeviceSettings,
 ):
     """Everything `holdfast val` knows."""
 
 
 class PredictSettings(
-    ReadyModelSettings, PredictRunSettings, PredictOutputSettings, FolderSettings, DeviceSettings,
+    ReadyModelSettings, PredictRunSettings, AnswerSettings, PredictOutputSettings, FolderSettings,
+    DeviceSettings,
 ):
     """Everything `holdfast predict` knows."""
 

@@ -12,7 +12,9 @@ import math
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from holdfast.models.detector import Detector
 
 
 class Ema:
@@ -24,7 +26,7 @@ class Ema:
         tau: updates after which the decay has reached 63 % of its limit.
     """
 
-    def __init__(self, model: nn.Module, *, decay: float, tau: float) -> None:
+    def __init__(self, model: Detector, *, decay: float, tau: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.tau = tau

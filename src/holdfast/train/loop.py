@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
-
 from holdfast.data.batch import Batch
 from holdfast.data.loader import TrainLoader
 from holdfast.evaluate.coco import DetectionMetrics
+from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog
 from holdfast.train.checkpoint import Progress, save_checkpoint, save_weights
 from holdfast.train.monitor import EpochStats, Monitor
@@ -24,23 +23,14 @@ from holdfast.train.optim import apply_schedule
 from holdfast.train.schedule import Schedule
 from holdfast.train.step import Stepper
 
-COLUMNS = (
-    "epoch",
-    "time",
-    "train/box_loss",
-    "train/cls_loss",
-    "train/dfl_loss",
-    "metrics/precision(B)",
-    "metrics/recall(B)",
-    "metrics/mAP50(B)",
-    "metrics/mAP50-95(B)",
-    "val/box_loss",
-    "val/cls_loss",
-    "val/dfl_loss",
-    "lr/pg0",
-    "lr/pg1",
-    "lr/pg2",
-)
+METRICS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
+
+
+def columns(stepper: Stepper) -> tuple[str, ...]:
+    """Header of results.csv: losses by the names of their terms, one learning rate per parameter group."""
+    losses = [[f"{split}/{term}_loss" for term in stepper.loss.terms] for split in ("train", "val")]
+    rates = [f"lr/pg{number}" for number in range(len(stepper.optimizer.param_groups))]
+    return ("epoch", "time", *losses[0], *METRICS, *losses[1], *rates)
 
 
 class Validation(Protocol):
@@ -150,12 +140,13 @@ def _train_epoch(
     on_batch: Callable[[int, Batch], None] | None,
 ) -> EpochStats:
     stepper.model.train()
+    share = schedule.progress(epoch)
     monitor.start_epoch(epoch)
     for number, (batch, wait) in enumerate(_timed(loader.epoch(epoch))):
         if on_batch is not None and epoch == 0:
             on_batch(number, batch)
         apply_schedule(stepper.optimizer, schedule, progress.step)
-        items = stepper.run(batch.images, batch.targets)
+        items = stepper.run(batch.images, batch.targets, progress=share)
         progress.step += 1
         monitor.step(items, images=batch.images.shape[0], wait=wait)
     return monitor.end_epoch()
@@ -171,7 +162,7 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
         yield batch, time.perf_counter() - start
 
 
-def _answering_model(stepper: Stepper) -> nn.Module:
+def _answering_model(stepper: Stepper) -> Detector:
     """Returns the model whose answers count: the average when there is one."""
     return stepper.model if stepper.ema is None else stepper.ema.model
 
@@ -180,11 +171,12 @@ def _row(
     epoch: int, seconds: float, stats: EpochStats, result: Validation | None, stepper: Stepper
 ) -> dict[str, float | int | None]:
     row: dict[str, float | int | None] = {"epoch": epoch + 1, "time": seconds}
-    row.update(zip(COLUMNS[2:5], stats.losses, strict=True))
+    terms = stepper.loss.terms
+    row.update(zip((f"train/{term}_loss" for term in terms), stats.losses, strict=True))
     if result is not None:
         row.update(result.metrics.results_dict)
         if result.losses is not None:
-            row.update(zip(COLUMNS[9:12], result.losses, strict=True))
+            row.update(zip((f"val/{term}_loss" for term in terms), result.losses, strict=True))
     row.update({f"lr/pg{i}": group["lr"] for i, group in enumerate(stepper.optimizer.param_groups)})
     return row
 

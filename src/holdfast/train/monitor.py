@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -34,7 +35,7 @@ class EpochStats:
     """Means over one epoch.
 
     Attributes:
-        losses: (box, class, distribution) per image.
+        losses: (box, class, distance) per image.
         images_per_second: throughput of the epoch, loading included.
         wait_share: share of the time spent waiting for data, in [0, 1].
         memory: bytes in use.
@@ -53,6 +54,7 @@ class Monitor:
         epochs: epochs of the run.
         steps_per_epoch: optimizer steps of one epoch.
         device: whose memory is shown.
+        terms: names of the three losses.
         out: where lines go; standard output by default.
         verbose: False shows nothing.
     """
@@ -63,12 +65,14 @@ class Monitor:
         epochs: int,
         steps_per_epoch: int,
         device: torch.device,
+        terms: tuple[str, str, str] = ("box", "cls", "dfl"),
         out: TextIO | None = None,
         verbose: bool = True,
     ) -> None:
         self.epochs = epochs
         self.steps = steps_per_epoch
         self.device = device
+        self.terms = terms
         self.out = out or sys.stdout
         self.verbose = verbose
         self.live = verbose and self.out.isatty()
@@ -121,9 +125,8 @@ class Monitor:
             stats: means of the epoch.
             note: metrics of its validation, or an empty string.
         """
-        box, cls, dfl = stats.losses
         text = (
-            f"epoch {self._epoch + 1}/{self.epochs}  box {box:.3f}  cls {cls:.3f}  dfl {dfl:.3f}  "
+            f"epoch {self._epoch + 1}/{self.epochs}  {self._losses(stats.losses)}  "
             f"{stats.images_per_second:.1f} img/s  data-wait {stats.wait_share:.0%}  "
             f"{stats.memory / 2**30:.2f} GiB"
         )
@@ -139,15 +142,18 @@ class Monitor:
         self.out.flush()
 
     def _line(self) -> str:
-        box, cls, dfl = self._items[-1].tolist()
         done = len(self._items)
         left = (self.steps - done) + (self.epochs - self._epoch - 1) * self.steps
         per_step = (self._last - self._began) / done
         return (
-            f"epoch {self._epoch + 1}/{self.epochs}  {done}/{self.steps}  box {box:.3f}  cls {cls:.3f}  "
-            f"dfl {dfl:.3f}  {self._pace:.1f} img/s  {memory_used(self.device) / 2**30:.2f} GiB  "
+            f"epoch {self._epoch + 1}/{self.epochs}  {done}/{self.steps}  "
+            f"{self._losses(self._items[-1].tolist())}  {self._pace:.1f} img/s  "
+            f"{memory_used(self.device) / 2**30:.2f} GiB  "
             f"ETA {duration(left * per_step)}"
         )
+
+    def _losses(self, values: Sequence[float]) -> str:
+        return "  ".join(f"{term} {value:.3f}" for term, value in zip(self.terms, values, strict=True))
 
     def _draw(self, text: str) -> None:
         width = max(_columns(self.out) - 1, 20)

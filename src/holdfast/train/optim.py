@@ -1,8 +1,11 @@
-"""Optimizers and their three parameter groups: biases, decayed weights, norm weights (YOLOv9's order)."""
+"""Optimizers and their parameter groups: biases, decayed weights, norm weights (YOLOv9's order); for MuSGD
+also matrices, and each of these apart for the class towers of the heads, which learn at three times the rate.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +13,12 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from holdfast.train.lion import Lion
+from holdfast.train.musgd import MuSGD
 from holdfast.train.schedule import Schedule
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+LONG_RUN = 10_000  # optimizer steps above which `auto` leaves AdamW
+CLASS_RATE = 3.0  # learning rate of class towers under MuSGD, as a factor
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class OptimChoice:
     """What `optimizer=auto` (or the user) decided.
 
     Attributes:
-        name: SGD, Adam, AdamW or LION.
+        name: SGD, Adam, AdamW, LION or MuSGD.
         lr0: peak learning rate.
         momentum: momentum or beta1.
         warmup_bias_lr: learning rate of biases at the first step.
@@ -35,21 +41,29 @@ class OptimChoice:
 
 
 def choose_optimizer(
-    wanted: str, *, steps: int, classes: int, lr0: float, momentum: float, warmup_bias_lr: float
+    wanted: str,
+    *,
+    steps: int,
+    classes: int,
+    lr0: float,
+    momentum: float,
+    warmup_bias_lr: float,
+    long_run: str = "SGD",
 ) -> OptimChoice:
-    """Resolves `auto`: AdamW with a rate set by the class count for short runs, SGD for long ones.
+    """Resolves `auto`: AdamW with a rate set by the class count for short runs, `long_run` for long ones.
 
     Args:
         wanted: `auto` or an optimizer's name; with a name the user's rates stand.
         steps: optimizer steps of the whole run.
         classes: number of classes.
+        long_run: SGD or MuSGD, what the model's family is published with.
     """
     if wanted != "auto":
         return OptimChoice(wanted, lr0, momentum, warmup_bias_lr, f"{wanted}, lr0 {lr0:g}")
-    if steps > 10_000:
-        return OptimChoice(
-            "SGD", 0.01, 0.937, warmup_bias_lr, f"SGD, lr0 0.01 (auto: {steps} steps, more than 10000)"
-        )
+    if steps > LONG_RUN:
+        bias_lr = 0.0 if long_run == "MuSGD" else warmup_bias_lr
+        note = f"{long_run}, lr0 0.01 (auto: {steps} steps, more than {LONG_RUN})"
+        return OptimChoice(long_run, 0.01, 0.937, bias_lr, note)
     lr = round(0.002 * 5 / (4 + classes), 6)
     return OptimChoice("AdamW", lr, 0.9, 0.0, f"AdamW, lr0 {lr:g} (auto: {steps} steps, {classes} classes)")
 
@@ -77,8 +91,44 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str,
     ]
 
 
-def build_optimizer(model: nn.Module, choice: OptimChoice, *, weight_decay: float) -> Optimizer:
-    """Builds the chosen optimizer over `parameter_groups`, in its fused or multi-tensor form."""
+def musgd_groups(
+    model: nn.Module, *, weight_decay: float, class_branches: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Splits trainable parameters as `parameter_groups` does, and further.
+
+    Weights with two or four dimensions are matrices, which take MuSGD's first step; what lies in class
+    branches comes first, with `lr_scale` 3. Groups without parameters are left out.
+
+    Args:
+        class_branches: paths of the class towers.
+    """
+    inside = {
+        id(p) for path in class_branches for p in model.get_submodule(path).parameters() if p.requires_grad
+    }
+    bias, weight, norm = parameter_groups(model, weight_decay=weight_decay)
+    matrices = [p for p in weight["params"] if p.ndim in (2, 4)]
+    rest = [p for p in weight["params"] if p.ndim not in (2, 4)]
+    muon = {**weight, "params": matrices, "name": "muon", "use_muon": True}
+    groups = []
+    for group in ({**weight, "params": rest}, norm, bias, muon):
+        fast = [p for p in group["params"] if id(p) in inside]
+        slow = [p for p in group["params"] if id(p) not in inside]
+        groups.append({**group, "params": fast, "lr_scale": CLASS_RATE})
+        groups.append({**group, "params": slow})
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(
+    model: nn.Module, choice: OptimChoice, *, weight_decay: float, class_branches: Sequence[str] = ()
+) -> Optimizer:
+    """Builds the chosen optimizer over its groups, in its fused or multi-tensor form.
+
+    Args:
+        class_branches: paths of the model's class towers; MuSGD treats them apart.
+    """
+    if choice.name == "MuSGD":
+        split = musgd_groups(model, weight_decay=weight_decay, class_branches=class_branches)
+        return MuSGD(split, lr=choice.lr0, momentum=choice.momentum)
     groups = parameter_groups(model, weight_decay=weight_decay)
     if choice.name == "SGD":
         return SGD(groups, lr=choice.lr0, momentum=choice.momentum, nesterov=True, fused=True)
@@ -103,7 +153,8 @@ def scaled_weight_decay(weight_decay: float, *, batch: int, nominal_batch: int) 
 def apply_schedule(optimizer: Optimizer, schedule: Schedule, step: int) -> None:
     """Sets learning rate and momentum of every group for a step."""
     for group in optimizer.param_groups:
-        lr, momentum = schedule.at(step, bias=group["name"] == "bias")
+        scale = group.get("lr_scale", 1.0)
+        lr, momentum = schedule.at(step, bias=group["name"] == "bias", scale=scale)
         group["lr"] = lr
         if "betas" in group:
             group["betas"] = (momentum, group["betas"][1])

@@ -45,9 +45,13 @@ class Schedule:
         """Number of warm-up steps."""
         return round(min(self.warmup_epochs, self.epochs - 1) * self.steps_per_epoch)
 
+    def progress(self, epoch: int) -> float:
+        """Returns the share of the run, 0 to 1, that lies before an epoch (from 0); 1 in the last."""
+        return epoch / max(self.epochs - 1, 1)
+
     def factor(self, epoch: int) -> float:
         """Returns the fraction of `lr0` in force in an epoch (from 0), between 1 and `lrf`."""
-        done = epoch / max(self.epochs - 1, 1)
+        done = self.progress(epoch)
         if self.shape == "fixed":
             return 1.0
         if self.shape == "linear":
@@ -56,14 +60,15 @@ class Schedule:
             done = max(0.0, 2.0 * done - 1.0)
         return self.lrf + (1.0 - self.lrf) * (1.0 + math.cos(math.pi * done)) / 2.0
 
-    def at(self, step: int, *, bias: bool) -> tuple[float, float]:
+    def at(self, step: int, *, bias: bool, scale: float = 1.0) -> tuple[float, float]:
         """Returns (learning rate, momentum) of a step counted from the start of the run.
 
         Args:
             step: global optimizer step, from 0.
             bias: True for the group of biases.
+            scale: factor on the group's learning rate, except on where the warm-up of biases starts.
         """
-        lr = self.lr0 * self.factor(step // self.steps_per_epoch)
+        lr = scale * self.lr0 * self.factor(step // self.steps_per_epoch)
         warm = self.warmup_steps
         if step >= warm:
             return lr, self.momentum

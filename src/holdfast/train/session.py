@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from holdfast import __version__
 from holdfast.data.batch import Batch
@@ -26,13 +26,14 @@ from holdfast.errors import DataError, SettingsError, WeightsError
 from holdfast.evaluate.coco import DetectionMetrics
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import LoadedModel, load_model
-from holdfast.losses.detect import DetectionLoss
+from holdfast.losses.detect import criterion
+from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog, new_run_folder, write_json
 from holdfast.settings import TrainSettings
 from holdfast.train.checkpoint import Progress, read_checkpoint, restore
 from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
-from holdfast.train.loop import COLUMNS, Outputs, Plan, Validation, run_epochs
+from holdfast.train.loop import Outputs, Plan, Validation, columns, run_epochs
 from holdfast.train.monitor import Monitor, duration
 from holdfast.train.optim import (
     OptimChoice,
@@ -65,7 +66,7 @@ class Evaluator(Protocol):
 
     def __call__(
         self,
-        model: nn.Module,
+        model: Detector,
         *,
         loss: Any = None,
         on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None,
@@ -136,6 +137,7 @@ def fit(
 
     torch.manual_seed(settings.seed)
     loaded = _starting_model(settings, names)
+    loaded.model.spare(settings.nms)  # an impossible choice is refused now, not after an epoch
     model = _placed(loaded, settings, device)
     batch = min(settings.batch, len(train_index))
     steps = steps_per_epoch(len(train_index), batch)
@@ -146,16 +148,19 @@ def fit(
         lr0=settings.lr0,
         momentum=settings.momentum,
         warmup_bias_lr=settings.warmup_bias_lr,
+        long_run=model.long_run_optimizer,
     )
     decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
-    optimizer = build_optimizer(model, choice, weight_decay=decay)
+    optimizer = build_optimizer(
+        model, choice, weight_decay=decay, class_branches=model.class_branches
+    )
     ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
     stepper = Stepper(
         model,
-        DetectionLoss(
-            classes=len(names),
-            strides=model.strides,  # type: ignore[arg-type]
-            reg_max=model.reg_max,  # type: ignore[arg-type]
+        criterion(
+            model.outputs,
+            strides=model.strides,
+            reg_max=model.reg_max,
             box=settings.box,
             cls=settings.cls,
             dfl=settings.dfl,
@@ -246,6 +251,7 @@ def fit(
         conf=settings.conf,
         iou=settings.iou,
         max_det=settings.max_det,
+        nms=settings.nms,
         single_cls=settings.single_cls,
     )
     pin = device.device.type == "cuda"
@@ -265,11 +271,15 @@ def fit(
             ),
             progress=progress,
             monitor=Monitor(
-                epochs=settings.epochs, steps_per_epoch=steps, device=device.device, verbose=settings.verbose
+                epochs=settings.epochs,
+                steps_per_epoch=steps,
+                device=device.device,
+                terms=stepper.loss.terms,
+                verbose=settings.verbose,
             ),
             outputs=Outputs(
                 weights=folder / "weights",
-                csv=CsvLog(folder / "results.csv", COLUMNS, keep_rows=progress.epoch),
+                csv=CsvLog(folder / "results.csv", columns(stepper), keep_rows=progress.epoch),
                 settings=settings.as_dict(),
                 facts=facts,
                 on_batch=draw_train if settings.plots else None,
@@ -318,14 +328,14 @@ def _starting_model(settings: TrainSettings, names: Mapping[int, str]) -> Loaded
     return load_model(settings.model, names=names, weights=settings.weights or None)
 
 
-def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> nn.Module:
+def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> Detector:
     if loaded.model.deployed:
         raise WeightsError(
             f"{loaded.origin} holds a deployed model (batch-norm folded away), which cannot be trained.",
             hint="Train from the training-form checkpoint (best.pt or last.pt of a run).",
         )
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    model: nn.Module = loaded.model.to(device.device, memory_format=layout)  # type: ignore[call-overload]
+    model: Detector = loaded.model.to(device.device, memory_format=layout)  # type: ignore[call-overload]
     if settings.freeze:
         names = loaded.model.keymap(loaded.model.layout)
         freeze(model, settings.freeze, layer_of=lambda key: int(names.to_official(key).split(".")[1]))

@@ -7,7 +7,8 @@ batch of B takes B / 64 of the nominal step, and learning rates need no rescalin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,17 @@ from torch.optim import Optimizer
 
 from holdfast.devices import Precision
 from holdfast.geometry.targets import Targets
-from holdfast.losses.detect import BranchLoss, combine
-from holdfast.models.outputs import DetectOutputs
+from holdfast.losses.branch import BranchLoss, combine
+from holdfast.models.detector import Detector
 from holdfast.train.ema import Ema
 
-Loss = Callable[[DetectOutputs, Targets], Sequence[BranchLoss]]
+
+class Loss(Protocol):
+    """A loss of `losses.detect`, for models whose forward returns the outputs it takes."""
+
+    terms: tuple[str, str, str]
+
+    def __call__(self, outputs: Any, targets: Targets, *, progress: float = ...) -> Sequence[BranchLoss]: ...
 
 
 def prepare_images(images: Tensor, device: torch.device, *, channels_last: bool) -> Tensor:
@@ -44,7 +51,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Detector,
         loss: Loss,
         optimizer: Optimizer,
         *,
@@ -64,23 +71,23 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(self.device.type) if precision.scale_loss else None
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def run(self, images: Tensor, targets: Targets) -> Tensor:
+    def run(self, images: Tensor, targets: Targets, *, progress: float = 0.0) -> Tensor:
         """Does one step over a batch.
 
         Args:
             images: (B, 3, H, W) uint8.
             targets: ground truth in input pixels.
+            progress: share of the run that is done, 0 to 1; the balance of a loss may depend on it.
 
         Returns:
-            (3,) detached box, class and distribution losses per image, gains included, on the device (no
+            (3,) detached box, class and distance losses per image, gains included, on the device (no
             host sync).
         """
         x = prepare_images(images, self.device, channels_last=self.channels_last)
         with torch.autocast(self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed):
             outputs = self.model(x)
-        total, items = combine(
-            self.loss(outputs, targets.to(self.device, non_blocking=True)), images.shape[0]
-        )
+        targets = targets.to(self.device, non_blocking=True)
+        total, items = combine(self.loss(outputs, targets, progress=progress), images.shape[0])
         del outputs, x
         if self.scaler is None:
             total.backward()  # type: ignore[no-untyped-call]

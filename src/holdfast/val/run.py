@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
@@ -26,13 +27,13 @@ from holdfast.evaluate.results_json import COCO_CATEGORY_IDS, image_key, result_
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.geometry.boxes import clip_boxes, xyxy_to_cxcywh
 from holdfast.geometry.targets import Targets
-from holdfast.losses.detect import BranchLoss
-from holdfast.models.outputs import DetectOutputs
-from holdfast.post.decode import detections
+from holdfast.losses.branch import BranchLoss
+from holdfast.models.detector import Detector
+from holdfast.post.decode import answer
 from holdfast.runs import new_run_folder, write_json
 from holdfast.settings import ValSettings
 
-Loss = Callable[[DetectOutputs, Targets], Sequence[BranchLoss]]
+Loss = Callable[[Any, Targets], Sequence[BranchLoss]]
 
 
 @dataclass
@@ -42,7 +43,7 @@ class ValResult:
     Attributes:
         metrics: AP, precision and recall, overall and per class.
         speed: milliseconds per image of preprocess, inference, postprocess.
-        losses: (box, class, distribution) per image, or None when no loss was given.
+        losses: (box, class, distance) per image, or None when no loss was given.
         images: number of images.
         predictions: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU.
     """
@@ -69,6 +70,7 @@ class Evaluator:
         conf: lowest score that counts.
         iou: overlap above which a lower-scoring box of the same class is dropped.
         max_det: detections kept per image.
+        nms: which branch answers, as in `Detector.deploy`.
         single_cls: treat all classes as one.
     """
 
@@ -86,6 +88,7 @@ class Evaluator:
         conf: float,
         iou: float,
         max_det: int,
+        nms: bool | None,
         single_cls: bool,
     ) -> None:
         self.index = index
@@ -95,13 +98,14 @@ class Evaluator:
         self.conf = conf
         self.iou = iou
         self.max_det = max_det
+        self.nms = nms
         self.single_cls = single_cls
         samples = EvalSamples(index, imgsz=imgsz, stride=32, rect=rect, pad=0.5 if rect else 0.0, batch=batch)
         self.loader = EvalLoader(samples, batch=batch, workers=workers, pin=device.type == "cuda")
 
     def __call__(
         self,
-        model: nn.Module,
+        model: Detector,
         *,
         loss: Loss | None = None,
         on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None,
@@ -109,10 +113,12 @@ class Evaluator:
         """Validates a model, which stays as it is (a folded copy runs).
 
         Args:
-            loss: also measures the main branch's loss.
+            loss: also measures the loss of the branch that answers.
             on_batch: called with batch number, batch and its detections in input pixels, to draw pictures.
         """
-        deployed = model.deploy().to(self.device, memory_format=torch.channels_last)  # type: ignore[operator]
+        deployed = model.deploy(nms=self.nms).to(  # type: ignore[call-overload]
+            self.device, memory_format=torch.channels_last
+        )
         scorer = DetectionEvaluator(self.names)
         clock = {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0}
         numerators = torch.zeros(3, device=self.device)
@@ -137,8 +143,8 @@ class Evaluator:
                         numerators += branch.numerators
                         normaliser += branch.normaliser
                 scored = self._now()
-                found = detections(
-                    outputs.main,
+                found = answer(
+                    outputs,
                     strides=deployed.strides,
                     reg_max=deployed.reg_max,
                     conf=self.conf,
@@ -156,8 +162,8 @@ class Evaluator:
         images = len(self.index)
         losses = None
         if loss is not None:
-            box, cls, dfl = (numerators / normaliser.clamp(min=1.0)).tolist()
-            losses = (box, cls, dfl)
+            box, cls, distance = (numerators / normaliser.clamp(min=1.0)).tolist()
+            losses = (box, cls, distance)
         speed = {name: 1000.0 * spent / max(images, 1) for name, spent in clock.items()}
         return ValResult(scorer.compute(), speed, losses, images, predictions)
 
@@ -230,7 +236,7 @@ def split_index(dataset: DatasetFile, split: str, *, single_cls: bool, workers: 
 def validate_settings(
     settings: ValSettings,
     *,
-    model: nn.Module,
+    model: Detector,
     report: Callable[[Path, DetectionMetrics], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> ValResult:
@@ -267,6 +273,7 @@ def validate_settings(
         conf=settings.conf,
         iou=settings.iou,
         max_det=settings.max_det,
+        nms=settings.nms,
         single_cls=settings.single_cls,
     )
     if settings.verbose:
