@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from holdfast.settings.components import (
     AugmentSettings,
     DataSettings,
     DemoRunSettings,
     DetectionSettings,
     DeviceSettings,
+    DownloadRunSettings,
     FolderSettings,
     LossSettings,
     OptimSettings,
@@ -43,3 +46,9 @@ class PredictSettings(
 
 class DemoSettings(DemoRunSettings, DeviceSettings):
     """Everything `holdfast demo` knows."""
+
+
+class DownloadSettings(DownloadRunSettings):
+    """Everything `holdfast download` knows."""
+
+    positional: ClassVar[str] = "names"
