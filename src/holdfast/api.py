@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from holdfast.errors import SettingsError
-from holdfast.settings import PredictSettings, TrainSettings, ValSettings
+from holdfast.settings import DownloadSettings, PredictSettings, TrainSettings, ValSettings
 from holdfast.settings.base import tidy
 
 if TYPE_CHECKING:
@@ -239,6 +239,26 @@ def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, st
     for result in _predict(_at_trained_size(settings, loaded), loaded.model, None, True, say):
         count, folder = count + 1, str(result.save_dir or "")
     return count, folder
+
+
+def download(name: str, *, say: Say = print, **keys: Any) -> Path:
+    """Downloads a released weight file as `holdfast download` does, unless it is there already.
+
+    Args:
+        name: `yolo26n` or `yolo26n.pt`.
+        say: where the licence, the address and the outcome are told.
+        keys: further keys of `holdfast download`, such as `folder`.
+
+    Returns:
+        The file.
+
+    Raises:
+        SettingsError: nobody released a file of that name.
+        WeightsError: it cannot be had, or is not what was released.
+    """
+    from holdfast.downloads import run_download
+
+    return run_download(DownloadSettings(names=(name,), **keys), say=say)[0]
 
 
 def _at_trained_size(settings: AnySettings, loaded: LoadedModel) -> AnySettings:
