@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.api import YOLO
+    from holdfast.api import YOLO, download
 
-__all__ = ["YOLO", "__version__"]
+__all__ = ["YOLO", "__version__", "download"]
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Imports the facade when it is first asked for (PEP 562), so that `import holdfast` stays light."""
-    if name == "YOLO":
-        from holdfast.api import YOLO
+    if name in ("YOLO", "download"):
+        from holdfast import api
 
-        return YOLO
+        return getattr(api, name)
     raise AttributeError(f"module 'holdfast' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "YOLO"])
+    return sorted([*globals(), "YOLO", "download"])

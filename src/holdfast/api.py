@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from holdfast.errors import SettingsError
-from holdfast.settings import PredictSettings, TrainSettings, ValSettings
+from holdfast.settings import DownloadSettings, PredictSettings, TrainSettings, ValSettings
 from holdfast.settings.base import tidy
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class YOLO:
     def _adopt(self, source: str | Path) -> None:
         from holdfast.load import load_model
 
+        source = _located(source)
         self._loaded: LoadedModel = load_model(source)
         self._source, self._weights = str(source), ""
         self._folded: dict[tuple[torch.device, torch.dtype, bool | None], Detector] = {}
@@ -90,6 +91,7 @@ class YOLO:
         """
         from holdfast.load import load_model
 
+        weights = _located(weights)
         given = load_model(weights)
         if given.model.name == self.model.name:
             self._loaded, self._source, self._weights = given, str(weights), ""
@@ -208,6 +210,8 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
     from holdfast.val.run import Evaluator
 
     _say_notes(settings.notes, settings.verbose, say)
+    if not settings.resume:
+        settings = _with_located(settings, "model", "weights")
     return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=say)
 
 
@@ -219,7 +223,7 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
     from holdfast.val.run import validate_settings
 
     if loaded is None:
-        loaded = load_model(settings.model)
+        loaded = load_model(_located(settings.model))
         _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     settings = _at_trained_size(settings, loaded)
     return validate_settings(settings, model=loaded.model, report=finish, say=say)
@@ -234,12 +238,48 @@ def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, st
     settings.require("model", "source")
     from holdfast.load import load_model
 
-    loaded = load_model(settings.model)
+    loaded = load_model(_located(settings.model))
     _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     count, folder = 0, ""
     for result in _predict(_at_trained_size(settings, loaded), loaded.model, None, True, say):
         count, folder = count + 1, str(result.save_dir or "")
     return count, folder
+
+
+def download(name: str, *, say: Say = print, **keys: Any) -> Path:
+    """Downloads a released weight file as `holdfast download` does, unless it is there already.
+
+    Args:
+        name: `yolo26n` or `yolo26n.pt`.
+        say: where the licence, the address and the outcome are told.
+        keys: further keys of `holdfast download`, such as `folder`.
+
+    Returns:
+        The file.
+
+    Raises:
+        SettingsError: nobody released a file of that name.
+        WeightsError: it cannot be had, or is not what was released.
+    """
+    from holdfast.downloads import run_download
+
+    return run_download(DownloadSettings(names=(name,), **keys), say=say)[0]
+
+
+def _located(source: str | Path) -> str | Path:
+    """The path as given, or the downloaded file of that name."""
+    from holdfast.downloads import weights_folder
+    from holdfast.weights.release import locate
+
+    return locate(source, weights_folder())
+
+
+def _with_located(settings: TrainSettings, *keys: str) -> TrainSettings:
+    """Returns settings that name downloaded files by their paths."""
+    given = {key: getattr(settings, key) for key in keys}
+    found = {key: str(_located(value)) for key, value in given.items() if value}
+    changes = {key: value for key, value in found.items() if value != given[key]}
+    return settings.replace(**changes) if changes else settings
 
 
 def _at_trained_size(settings: AnySettings, loaded: LoadedModel) -> AnySettings:

@@ -10,17 +10,29 @@ import pytest
 from holdfast import __version__
 from holdfast.cli import main as cli
 from holdfast.cli.flags import help_text, markdown_table
-from holdfast.settings import DemoSettings, PredictSettings, TrainSettings, ValSettings
+from holdfast.settings import (
+    DemoSettings,
+    DownloadSettings,
+    PredictSettings,
+    TrainSettings,
+    ValSettings,
+)
 from holdfast.settings.base import Settings
 
-VERBS = {"train": TrainSettings, "val": ValSettings, "predict": PredictSettings, "demo": DemoSettings}
+VERBS = {
+    "train": TrainSettings,
+    "val": ValSettings,
+    "predict": PredictSettings,
+    "demo": DemoSettings,
+    "download": DownloadSettings,
+}
 
 
 @pytest.mark.parametrize("words", [[], ["help"], ["--help"], ["-h"]])
 def test_help_lists_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 0
     out = capsys.readouterr().out
-    for verb in ("train", "val", "predict", "demo", "models", "env", "help", "version"):
+    for verb in ("train", "val", "predict", "demo", "download", "models", "env", "help", "version"):
         assert f"\n  {verb} " in out
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.cli.parse import parse
 from holdfast.errors import SettingsError
-from holdfast.settings import PredictSettings, TrainSettings
+from holdfast.settings import DownloadSettings, PredictSettings, TrainSettings
 from holdfast.settings.base import Settings
 
 
@@ -54,6 +54,22 @@ def test_training_words(words: list[str], values: dict[str, Any]) -> None:
 )
 def test_prediction_words(words: list[str], values: dict[str, Any]) -> None:
     assert PredictSettings(**parse(PredictSettings, words)).given() == values
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (["a"], {"names": ("a",)}),
+        (["a.pt", "--force", "b", "folder=x"], {"names": ("a.pt", "b"), "force": True, "folder": "x"}),
+        (["a", "--names", "b", "c"], {"names": ("a", "b", "c")}),
+        (["--folder", "x", "a"], {"names": ("a",), "folder": "x"}),
+        ([], {}),
+    ],
+)
+def test_words_without_a_key_belong_to_the_list_of_a_verb_that_has_one(
+    words: list[str], values: dict[str, Any]
+) -> None:
+    assert DownloadSettings(**parse(DownloadSettings, words)).given() == values
 
 
 @pytest.mark.parametrize(

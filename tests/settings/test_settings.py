@@ -10,11 +10,11 @@ import yaml
 from pydantic import ValidationError
 
 from holdfast.errors import SettingsError
-from holdfast.settings import DemoSettings, PredictSettings, TrainSettings, ValSettings
+from holdfast.settings import DemoSettings, DownloadSettings, PredictSettings, TrainSettings, ValSettings
 from holdfast.settings.base import Settings, expected
 from holdfast.settings.presets import preset_names
 
-VERBS = [TrainSettings, ValSettings, PredictSettings, DemoSettings]
+VERBS = [TrainSettings, ValSettings, PredictSettings, DemoSettings, DownloadSettings]
 
 
 @pytest.mark.parametrize("kind", VERBS)

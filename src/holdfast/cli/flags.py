@@ -18,6 +18,8 @@ _EXAMPLES = {
     "val": ("holdfast val --model runs/train/exp/weights/best.pt --data data.yaml",),
     "predict": ("holdfast predict --model runs/train/exp/weights/best.pt --source photos/ --conf 0.4",),
     "demo": ("holdfast demo --folder demo",),
+    "download": ("holdfast download yolo26n",
+                 "holdfast download yolov9-c gelan-c --folder weights"),
 }
 
 
@@ -25,7 +27,8 @@ def help_text(kind: type[Settings], *, summary: str) -> str:
     """The help page of a verb: keys by component, each with its default and range."""
     verb = kind.verb()
     width = max(60, min(shutil.get_terminal_size().columns, 120))
-    lines = [f"{summary}.", "", f"Usage: holdfast {verb} [--key value | key=value] ..."]
+    words = f"{kind.positional.upper()} ... " if kind.positional else ""
+    lines = [f"{summary}.", "", f"Usage: holdfast {verb} {words}[--key value | key=value] ..."]
     for title, fields in kind.groups().items():
         lines += ["", title]
         for key, field in fields.items():
@@ -63,6 +66,8 @@ def _default(field: FieldInfo) -> str:
         return "on" if value else "off"
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -84,7 +89,13 @@ def _placeholder(annotation: Any) -> str:
 
 def settings_page() -> str:
     """docs/SETTINGS.md: every key of every verb. `make docs` writes it, a test compares it."""
-    from holdfast.settings import DemoSettings, PredictSettings, TrainSettings, ValSettings
+    from holdfast.settings import (
+        DemoSettings,
+        DownloadSettings,
+        PredictSettings,
+        TrainSettings,
+        ValSettings,
+    )
 
     lines = [
         "# Settings",
@@ -94,6 +105,6 @@ def settings_page() -> str:
         "file. Keys may be hyphenated, booleans negated (`--no-amp`). Where a verb has no key of that name:",
         ", ".join(f"`{alias}` means `{key}`" for alias, key in ALIASES.items()) + ".",
     ]
-    for kind in (TrainSettings, ValSettings, PredictSettings, DemoSettings):
+    for kind in (TrainSettings, ValSettings, PredictSettings, DemoSettings, DownloadSettings):
         lines += ["", f"## holdfast {kind.verb()}", "", markdown_table(kind)]
     return "\n".join(lines)

@@ -97,6 +97,18 @@ def _demo(words: list[str]) -> None:
     run_demo(settings)
 
 
+def _download(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import DownloadSettings
+
+    settings = DownloadSettings(**parse(DownloadSettings, words))
+    from holdfast.cli.progress import Progress
+    from holdfast.downloads import run_download
+
+    with Progress(sys.stdout) as progress:
+        run_download(settings, say=progress.say, report=progress.show)
+
+
 def _models(words: list[str]) -> None:
     _no_more(words)
     from holdfast.cli.models import listing
@@ -126,7 +138,7 @@ def _help(words: list[str]) -> None:
     if verb not in _VERBS:
         raise SettingsError(f"There is no verb '{verb}'.", hint=did_you_mean(verb, _VERBS).strip())
     text = _VERBS[verb][0]
-    if verb not in ("train", "val", "predict", "demo"):
+    if verb not in ("train", "val", "predict", "demo", "download"):
         print(f"{text}.\n\nUsage: holdfast {verb}")
         return
     from holdfast import settings
@@ -145,6 +157,7 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "val": ("Measure precision, recall and AP of a model on a data set", _val),
     "predict": ("Detect objects in images and videos", _predict),
     "demo": ("Draw a small data set, train on it, validate and detect", _demo),
+    "download": ("Download weight files that their authors released", _download),
     "models": ("List the models with their size and cost", _models),
     "env": ("Show what this machine offers, with warnings", _env),
     "help": ("Show this page, or the keys of a verb", _help),

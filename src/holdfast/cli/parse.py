@@ -2,7 +2,8 @@
 
 Unusual: three spellings mean the same, `--lr0 0.1`, `--lr0=0.1` and `lr0=0.1`. A boolean may stand alone
 (`--rect`, `rect`), carry a value (`rect=False`, `--rect no`) or be negated (`--no-amp`). A list takes words
-up to the next key (`--classes 0 2 5`). Values stay text here; the settings classes check and convert them.
+up to the next key (`--classes 0 2 5`). Words without a key belong to the verb's positional list, where it has
+one. Values stay text here; the settings classes check and convert them.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ def parse(kind: type[Settings], words: Sequence[str]) -> dict[str, Any]:
         SettingsError: an unknown key, a key without its value, or a word that is neither key nor value.
     """
     found: dict[str, Any] = {}
+    bare: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
         flag = word.startswith("--")
         spelled, equals, value = word.removeprefix("--").partition("=")
         if not flag and not equals and not _is_boolean(kind, spelled):
+            if kind.positional:
+                bare.append(word)
+                continue
             raise SettingsError(
                 f"{kind.verb()} does not know what '{word}' means.",
                 hint="Write --key value or key=value; quote a value that holds spaces.",
@@ -52,6 +57,8 @@ def parse(kind: type[Settings], words: Sequence[str]) -> dict[str, Any]:
             found[spelled] = rest.pop(0)
         else:
             raise SettingsError(f"{word} needs a value.", hint=f"Write {word} VALUE.")
+    if bare:
+        found[kind.positional] = ",".join([*bare, *filter(None, [found.get(kind.positional)])])
     return found
 
 

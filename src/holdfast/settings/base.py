@@ -94,6 +94,9 @@ class Settings(BaseModel):
     title: ClassVar[str] = ""
     """Heading of the component in help and tables; empty on verbs."""
 
+    positional: ClassVar[str] = ""
+    """The list that words without a key belong to, on verbs that have one."""
+
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
     def __init__(self, /, **keys: Any) -> None:

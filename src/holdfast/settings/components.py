@@ -35,6 +35,7 @@ AmpType = Annotated[
                     if isinstance(value, str) else value)]
 Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_items)]
 
 
 class StartModelSettings(Settings):
@@ -253,3 +254,15 @@ class DemoRunSettings(Settings):
     batch: int = Field(16, ge=1, description="images per optimizer step")
     workers: int = Field(2, ge=0, le=256, description="loader threads, one per core at most; 0 uses none")
     seed: int = Field(0, ge=0, description="start of every random draw")
+
+
+class DownloadRunSettings(Settings):
+    """What to download, from where and to where."""
+
+    title: ClassVar[str] = "Download"
+    names: Names = Field((), description="released weight files, with or without .pt")
+    folder: Text = Field("", description="folder for the files; empty takes the one names are looked up in")
+    mirror: Text = Field("", description="URL of a folder that holds the files; empty asks their authors")
+    force: bool = Field(False, description="download again, and replace a file that is there")
+    timeout: float = Field(30.0, gt=0, le=3600, description="seconds without a byte that end an attempt")
+    retries: int = Field(3, ge=0, le=100, description="attempts after the first; each continues the last one")

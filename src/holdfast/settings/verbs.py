@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from holdfast.settings.components import (
     AnswerSettings,
     AugmentSettings,
@@ -9,6 +11,7 @@ from holdfast.settings.components import (
     DemoRunSettings,
     DetectionSettings,
     DeviceSettings,
+    DownloadRunSettings,
     FolderSettings,
     LossSettings,
     OptimSettings,
@@ -47,3 +50,9 @@ class PredictSettings(
 
 class DemoSettings(DemoRunSettings, DeviceSettings):
     """Everything `holdfast demo` knows."""
+
+
+class DownloadSettings(DownloadRunSettings):
+    """Everything `holdfast download` knows."""
+
+    positional: ClassVar[str] = "names"
