@@ -21,6 +21,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+PEER_NAMES = {f"gelan-{size}": f"yolov9{size}" for size in "tsmce"}
+"""What the peer calls our models, where the names differ."""
+
 MARK = (
     "@@side "  # libraries print to standard output as they like; replies are the lines that start with this
 )

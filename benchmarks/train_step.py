@@ -4,7 +4,7 @@
 
 Two comparisons: each side as it is used by default on a CPU (ours in bfloat16 where the hardware has it, the
 peer in float32), and float32 against float32. Same architecture (gelan-t is the peer's yolov9t: no auxiliary
-branch), same random images and boxes, SGD with Nesterov momentum on both sides, data loading left out. A
+branch; yolo26n is the same on both sides), same random images and boxes, SGD with Nesterov momentum on both sides, data loading left out. A
 round is `--steps` steps.
 """
 
@@ -15,7 +15,7 @@ import functools
 import sys
 from typing import Any
 
-from common import HERE, Side, emit, interleave, machine, spread, table, usable_cores
+from common import HERE, PEER_NAMES, Side, emit, interleave, machine, spread, table, usable_cores
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--peer-python", help="Python of an environment with the peer; absent: only our side")
-    parser.add_argument("--models", nargs="+", default=["gelan-t", "gelan-s"])
+    parser.add_argument("--models", nargs="+", default=["gelan-t", "gelan-s", "yolo26n"])
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--boxes", type=int, default=7, help="boxes per image")
@@ -56,7 +56,7 @@ def measure(model: str, options: argparse.Namespace) -> list[list[str]]:
             "peer", [options.peer_python, str(HERE / "peer" / "train_step.py")], threads=options.threads
         )
         sides.append(peer)
-        peer.ask("load", model=model.replace("gelan-", "yolov9"), **shape)
+        peer.ask("load", model=PEER_NAMES.get(model, model), **shape)
         ask["peer float32"] = functools.partial(peer.ask, "step", amp=False, steps=options.steps)
     for run in ask.values():  # warm-up
         run()

@@ -31,6 +31,11 @@ def fixtures_v9(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fixtures_26(shared: Path) -> Path:
+    return shared / "fixtures" / "yolo26"
+
+
+@pytest.fixture(scope="session")
 def data_dir(shared: Path) -> Path:
     return shared / "data"
 

@@ -15,7 +15,7 @@ from common import serve
 from holdfast.devices import cpu_has_bf16
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import combine
-from holdfast.losses.detect import DetectionLoss
+from holdfast.losses.detect import criterion
 from holdfast.models import build
 
 
@@ -28,7 +28,9 @@ class Own:
             .train()
             .to(memory_format=torch.channels_last)
         )
-        self.loss = DetectionLoss(strides=self.model.strides, reg_max=self.model.reg_max)
+        gains = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "label_smoothing": 0.0}
+        shape = {"strides": self.model.strides, "reg_max": self.model.reg_max}
+        self.loss = criterion(self.model.outputs, **shape, **gains)
         # Fused, as our trainer builds it; the peer's side uses what PyTorch does by default.
         parameters = self.model.parameters()
         self.optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True, fused=True)

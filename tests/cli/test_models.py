@@ -13,9 +13,12 @@ def test_list_has_every_model_once_in_order() -> None:
     assert tuple(row.name for row in ROWS) == available()
 
 
+QUICK = ("yolov9-t", "gelan-t", "yolo26n")
+
+
 @pytest.mark.parametrize(
     "row",
-    [pytest.param(r, id=r.name, marks=[] if r.name in ("yolov9-t", "gelan-t", "yolo26n") else pytest.mark.slow) for r in ROWS],
+    [pytest.param(r, id=r.name, marks=[] if r.name in QUICK else pytest.mark.slow) for r in ROWS],
 )
 def test_counts_are_those_of_the_model(row: Row) -> None:
     model = build(row.name)

@@ -20,11 +20,6 @@ from holdfast.weights import load_official_state_dict, official_state_dict
 STRIDES = (8, 16, 32)
 
 
-@pytest.fixture(scope="session")
-def fixtures_26(shared: Path) -> Path:
-    return shared / "fixtures" / "yolo26"
-
-
 def golden_model(folder: Path, name: str) -> Any:
     model = models.build(name)
     load_official_state_dict(model, golden26.official_weights(folder, name), strict=True)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from holdfast.models.outputs import Branch
+from holdfast.models.outputs import Branch, DualOutputs
 from holdfast.post import decode as decode_module
-from holdfast.post.decode import decode, detections, select
+from holdfast.post.decode import answer, best_rows, decode, detections, select
 
 STRIDES = (8, 16, 32)
 
@@ -50,6 +50,78 @@ def test_distances_without_bins_are_taken_as_they_are() -> None:
     boxes, scores = decode(Branch((sides,), (torch.zeros(1, 1, 1, 1),)), strides=(8,), reg_max=1)
     assert boxes[0, 0].tolist() == [-4.0, 0.0, 20.0, 16.0]
     assert scores.item() == 0.5
+
+
+def golden_branch(golden: dict[str, np.ndarray], which: str) -> Branch:
+    """Maps of a golden file of YOLO26: 16x20, 8x10 and 4x5 cells."""
+    parts = []
+    for kind in ("boxes", "scores"):
+        flat = torch.from_numpy(golden[f"{which}_{kind}"]).unsqueeze(0).split([320, 80, 20], 2)
+        parts.append(tuple(x.unflatten(2, (16 >> i, 20 >> i)) for i, x in enumerate(flat)))
+    return Branch(*parts)
+
+
+@pytest.mark.parametrize("model", ["yolo26n", "yolo26s", "yolo26m"])
+def test_both_answers_of_yolo26_equal_the_golden_rows(fixtures_26: Path, model: str) -> None:
+    facts = json.loads((fixtures_26 / "manifest.json").read_text())[model]
+    golden = dict(np.load(fixtures_26 / model / "golden.npz"))
+    many, one = golden_branch(golden, "o2m"), golden_branch(golden, "o2o")
+    keys = {"strides": STRIDES, "reg_max": 1, "iou": facts["nms_iou"], "max_det": 300}
+
+    boxes, scores = decode(many, strides=STRIDES, reg_max=1)
+    centre, size = torch.from_numpy(golden["o2m_decoded"]).T.split([2, 2, 80], 1)[:2]
+    corners = torch.cat([centre - size / 2, centre + size / 2], 1)
+    torch.testing.assert_close(boxes[0], corners, atol=5e-3, rtol=0)
+    torch.testing.assert_close(scores[0].T, torch.from_numpy(golden["o2m_decoded"][4:]), atol=1e-4, rtol=0)
+
+    (suppressed,) = answer(DualOutputs(one_to_many=many), conf=facts["nms_conf"], **keys)
+    torch.testing.assert_close(suppressed, torch.from_numpy(golden["nms"]), atol=5e-3, rtol=0)
+
+    # The best rows; neighbours can be equal to the last bit, so rows are matched by anchor and class.
+    (found,) = answer(DualOutputs(many, one), conf=0.0, **keys)
+    every, _ = decode(one, strides=STRIDES, reg_max=1)
+    anchors = torch.cdist(found[:, :4], every[0]).argmin(1)
+    ours = {(a, int(row[5])): row for a, row in zip(anchors.tolist(), found, strict=True)}
+    expected = {
+        (a, int(row[5])): torch.from_numpy(row)
+        for a, row in zip(golden["e2e_anchor"].tolist(), golden["e2e"], strict=True)
+    }
+    assert len(ours) == len(found) == 300
+    assert ours.keys() == expected.keys()
+    for key, row in expected.items():
+        torch.testing.assert_close(ours[key], row, atol=5e-3, rtol=0)
+        assert ours[key][4] == pytest.approx(row[4].item(), abs=1e-4)
+    assert (found[:, 4].diff() <= 0).all()
+
+
+def dense_rows(branch: Branch, *, limit: int, agnostic: bool) -> Tensor:
+    """The definition: the best anchors by their best class, then the best pairs of those."""
+    boxes, scores = (x[0] for x in decode(branch, strides=STRIDES, reg_max=1))
+    anchor = scores.amax(1).topk(min(limit, len(scores))).indices
+    if agnostic:
+        score, label = scores[anchor].max(1)
+        row = anchor
+    else:
+        score, index = scores[anchor].flatten().topk(min(limit, len(scores)))
+        row, label = anchor[index // scores.shape[1]], index % scores.shape[1]
+    return torch.cat([boxes[row], score[:, None], label[:, None].float()], 1)
+
+
+@pytest.mark.parametrize("conf", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("max_det", [5, 300, 1000])
+def test_best_rows_equal_their_definition(conf: float, agnostic: bool, max_det: int) -> None:
+    branch = make_branch(batch=1, reg_max=1, bias=-1.0, size=192)  # more than 300 anchors above the threshold
+    expected = dense_rows(branch, limit=max(300, max_det), agnostic=agnostic)
+    order = expected[:, 4].argsort(descending=True, stable=True)
+    expected = expected[order][expected[order][:, 4] > conf]
+    (found,) = best_rows(branch, strides=STRIDES, reg_max=1, conf=conf, max_det=max_det, agnostic=agnostic)
+    torch.testing.assert_close(found, expected[:max_det], atol=1e-4, rtol=0)
+    (two,) = best_rows(
+        branch, strides=STRIDES, reg_max=1, conf=conf, max_det=max_det, agnostic=agnostic, classes=[1, 3]
+    )
+    kept = expected[(expected[:, 5] == 1) | (expected[:, 5] == 3)]
+    torch.testing.assert_close(two, kept[:max_det], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["nms_best", "nms_multi", "nms_agnostic"])

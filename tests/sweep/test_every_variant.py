@@ -66,11 +66,6 @@ def branches(out: Outputs) -> dict[str, Branch]:
 
 
 @pytest.fixture(scope="session")
-def fixtures_26(shared: Path) -> Path:
-    return shared / "fixtures" / "yolo26"
-
-
-@pytest.fixture(scope="session")
 def counts(fixtures_v9: Path) -> Counts:
     return json.loads((fixtures_v9 / "counts.json").read_text())["models"]
 

@@ -34,12 +34,19 @@ def test_auto_takes_adamw_for_short_runs_and_sgd_for_long(steps: int, name: str,
     assert (choice.name, choice.lr0) == (name, lr)
 
 
+def test_auto_takes_what_the_family_is_published_with_for_long_runs() -> None:
+    rates = {"classes": 3, "lr0": 0.5, "momentum": 0.5, "warmup_bias_lr": 0.1, "long_run": "MuSGD"}
+    long = choose_optimizer("auto", steps=10_001, **rates)
+    assert (long.name, long.lr0, long.momentum, long.warmup_bias_lr) == ("MuSGD", 0.01, 0.937, 0.0)
+    assert choose_optimizer("auto", steps=10_000, **rates).name == "AdamW"
+
+
 def test_a_named_optimizer_keeps_the_users_rates() -> None:
     choice = choose_optimizer("Adam", steps=1, classes=3, lr0=0.5, momentum=0.6, warmup_bias_lr=0.1)
     assert (choice.name, choice.lr0, choice.momentum, choice.warmup_bias_lr) == ("Adam", 0.5, 0.6, 0.1)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "LION"])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "LION", "MuSGD"])
 def test_every_optimizer_lowers_a_quadratic(name: str) -> None:
     model = make()
     choice = choose_optimizer(name, steps=1, classes=3, lr0=0.01, momentum=0.9, warmup_bias_lr=0.1)

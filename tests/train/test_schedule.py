@@ -48,3 +48,13 @@ def test_warm_up_is_shorter_than_the_run() -> None:
     assert replace(LINEAR, epochs=1).warmup_steps == 0
     assert replace(LINEAR, epochs=1).at(0, bias=False) == (0.1, 0.9)
     assert replace(LINEAR, warmup_epochs=0.5).warmup_steps == 5
+
+
+def test_a_group_with_a_scale_learns_faster_and_its_biases_start_where_all_start() -> None:
+    assert LINEAR.at(30, bias=False, scale=3.0)[0] == pytest.approx(3 * LINEAR.at(30, bias=False)[0])
+    assert LINEAR.at(0, bias=True, scale=3.0) == LINEAR.at(0, bias=True)
+
+
+def test_progress_goes_from_nothing_to_everything_in_the_last_epoch() -> None:
+    assert [LINEAR.progress(e) for e in (0, 5, 10)] == [0.0, 0.5, 1.0]
+    assert replace(LINEAR, epochs=1).progress(0) == 0.0

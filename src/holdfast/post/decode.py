@@ -174,8 +174,8 @@ def best_rows(
 ) -> list[Tensor]:
     """The best (anchor, class) pairs of the best anchors, without any test of overlap (YOLO26, end to end).
 
-    Thresholds and classes are applied after the cut to max(max_det, 300) anchors and as many pairs. One
-    anchor can appear with several classes.
+    Thresholds and classes are applied after the cut to max(max_det, 300) anchors, or all if there are fewer,
+    and to as many pairs. One anchor can appear with several classes.
 
     Args:
         branch: raw maps of a one-to-one branch.
@@ -189,7 +189,8 @@ def best_rows(
     Returns:
         B tensors (n, 6): xyxy, score, class, by falling score; not clipped.
     """
-    limit = max(max_det, END_TO_END_ROWS)
+    anchors = sum(level.shape[2] * level.shape[3] for level in branch.scores)
+    limit = min(max(max_det, END_TO_END_ROWS), anchors)
     result = []
     for boxes, scores in _survivors(branch, strides, reg_max, conf):
         if len(scores) > limit:

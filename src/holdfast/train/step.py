@@ -29,13 +29,6 @@ class Loss(Protocol):
     def __call__(self, outputs: Any, targets: Targets, *, progress: float = ...) -> Sequence[BranchLoss]: ...
 
 
-def prepare_images(images: Tensor, device: torch.device, *, channels_last: bool) -> Tensor:
-    """Moves uint8 images to the device and scales them there to [0, 1] float32, (B, 3, H, W)."""
-    moved = images.to(device, non_blocking=True)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return moved.to(torch.float32, memory_format=layout).div_(255.0)
-
-
 class Stepper:
     """Runs optimizer steps on one device.
 
@@ -71,6 +64,12 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(self.device.type) if precision.scale_loss else None
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
+    def prepare(self, images: Tensor) -> Tensor:
+        """Moves uint8 images to the device and scales them there to [0, 1] float32, (B, 3, H, W)."""
+        moved = images.to(self.device, non_blocking=True)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return moved.to(torch.float32, memory_format=layout).div_(255.0)
+
     def run(self, images: Tensor, targets: Targets, *, progress: float = 0.0) -> Tensor:
         """Does one step over a batch.
 
@@ -83,7 +82,7 @@ class Stepper:
             (3,) detached box, class and distance losses per image, gains included, on the device (no
             host sync).
         """
-        x = prepare_images(images, self.device, channels_last=self.channels_last)
+        x = self.prepare(images)
         with torch.autocast(self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed):
             outputs = self.model(x)
         targets = targets.to(self.device, non_blocking=True)
