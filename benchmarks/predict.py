@@ -21,9 +21,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import HERE, Side, emit, interleave, machine, spread, table, usable_cores
+from common import HERE, PEER_NAMES, Side, emit, interleave, machine, spread, table, usable_cores
 
-PEER_NAMES = {f"gelan-{size}": f"yolov9{size}" for size in "tsmce"}
+Rows = dict[str, list[list[float]]]
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     )
     parser.add_argument("--source", required=True, help="folder of photos; its subfolders count too")
     parser.add_argument("--peer-python", help="Python of an environment with the peer; absent: only our side")
-    parser.add_argument("--model", default="gelan-t", choices=sorted(PEER_NAMES))
+    parser.add_argument("--model", default="gelan-t", help="gelan-* or yolo26*")
     parser.add_argument("--weights", help="weight file of ours for that model; absent: drawn")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--batch", type=int, default=1)
@@ -44,40 +44,40 @@ def main() -> None:
     parser.add_argument("--out", help="file to append the JSON lines to")
     options = parser.parse_args()
     source = str(Path(options.source) / "**" / "*.jpg")
+    # A model with two branches is measured with either: suppression, and the one-to-one branch.
+    ways = {"nms": True, "end to end": False} if options.model.startswith("yolo26") else {"": None}
 
     own = Side("holdfast", [sys.executable, str(HERE / "own" / "predict.py")], threads=options.threads)
+    sides = {"holdfast": own}
     common: dict[str, Any] = {"source": source, "imgsz": options.imgsz}
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "weights")
-        own.ask("weights", model=options.model, file=options.weights, out=file)
+        classes = own.ask("weights", model=options.model, file=options.weights, out=file)["classes"]
         setup = {"holdfast": own.ask("load", weights=file)}
+        if options.peer_python:
+            command = [options.peer_python, str(HERE / "peer" / "predict.py")]
+            sides["peer"] = Side("peer", command, threads=options.threads)
+            name = PEER_NAMES.get(options.model, options.model)
+            setup["peer"] = sides["peer"].ask("load", model=name, weights=file, classes=classes)
         conf = options.conf or (0.25 if options.weights else None)
         conf = conf or own.ask("threshold", **common, candidates=options.candidates)["conf"]
         common |= {"conf": conf, "iou": 0.7}
-        ask: dict[str, Any] = {
-            "holdfast": functools.partial(own.ask, "predict", **common, half=False, batch=options.batch)
-        }
-        sides = [own]
-        if options.half:
-            emit({"what": "half against float32", **own.ask("compare", **common)}, options.out)
-            ask["holdfast half"] = functools.partial(
-                own.ask, "predict", **common, half=True, batch=options.batch
-            )
-        if options.peer_python:
-            peer = Side(
-                "peer", [options.peer_python, str(HERE / "peer" / "predict.py")], threads=options.threads
-            )
-            sides.append(peer)
-            setup["peer"] = peer.ask("load", model=PEER_NAMES[options.model], weights=file)
-            ask["peer"] = functools.partial(peer.ask, "predict", **common, batch=options.batch)
 
     emit(
         {"what": "setup", **machine(options.threads), "sides": setup, **vars(options), "conf": conf},
         options.out,
     )
+    ask: dict[str, Any] = {}
+    for way, nms in ways.items():
+        for name, side in sides.items():
+            for half in (False, True) if name == "holdfast" and options.half else (False,):
+                label = " ".join(word for word in (name, "half" if half else "", way) if word)
+                keys = {**common, "nms": nms, "half": half, "batch": options.batch}
+                ask[label] = functools.partial(side.ask, "predict", **keys)
+        report_agreement(sides, {**common, "nms": nms}, way, options)
     first = {name: run()["first"] for name, run in ask.items()}  # also the warm-up
     replies = interleave(ask, rounds=options.rounds)
-    for side in sides:
+    for side in sides.values():
         side.close()
 
     rows = []
@@ -96,9 +96,71 @@ def main() -> None:
         rows.append([name, f"{rate['median']:.2f}", where, split, *times, str(last["boxes"])])
     header = ["side", "images/s", "range", "pre + net + post ms", "CPU ms/image", "first image ms", "boxes"]
     print(table(header, rows))
-    if "peer" in rates:
-        ratios = {name: round(rate / rates["peer"], 3) for name, rate in rates.items() if name != "peer"}
+    if "peer" in sides:
+        ratios = {
+            name: round(rate / rates[" ".join(["peer", *([way] if way else [])])], 3)
+            for way in ways
+            for name, rate in rates.items()
+            if name.startswith("holdfast") and name.endswith(way)
+        }
         emit({"what": "ratio to peer", **ratios}, options.out)
+
+
+def report_agreement(
+    sides: dict[str, Side], keys: dict[str, Any], way: str, options: argparse.Namespace
+) -> None:
+    """Says how many detections our runs share with the peer's (without a peer: 16 bits with 32)."""
+    found: dict[str, Rows] = {"holdfast": sides["holdfast"].ask("rows", **keys, half=False)["rows"]}
+    if options.half:
+        found["holdfast half"] = sides["holdfast"].ask("rows", **keys, half=True)["rows"]
+    if "peer" in sides:
+        found["peer"] = sides["peer"].ask("rows", **keys)["rows"]
+    reference = "peer" if "peer" in found else "holdfast"
+    for name, rows in found.items():
+        if name != reference:
+            record = agreement(found[reference], rows, conf=keys["conf"])
+            emit({"what": "agreement", "way": way, "sides": [reference, name], **record}, options.out)
+
+
+def agreement(a: Rows, b: Rows, *, conf: float, iou: float = 0.99, score: float = 0.005) -> dict[str, Any]:
+    """Pairs detections of one class with IoU over `iou` and scores within `score`, each used once.
+
+    Those that are alone and whose score is within `score` of the threshold are counted apart: rounding may
+    put them on either side of it.
+    """
+    same = edge = alone = 0
+    worst_iou, worst_score = 1.0, 0.0
+    for name in a.keys() | b.keys():
+        rest = list(b.get(name, []))
+        for row in a.get(name, []):
+            near = [(_iou(row, other), other) for other in rest if other[5] == row[5]]
+            near = [(v, other) for v, other in near if v > iou and abs(other[4] - row[4]) <= score]
+            if near:
+                overlap, best = max(near, key=lambda pair: pair[0])
+                rest.remove(best)
+                same += 1
+                worst_iou = min(worst_iou, overlap)
+                worst_score = max(worst_score, abs(best[4] - row[4]))
+            else:
+                rest_edge = row[4] - conf <= score
+                edge, alone = edge + rest_edge, alone + (not rest_edge)
+        at_edge = sum(other[4] - conf <= score for other in rest)
+        edge, alone = edge + at_edge, alone + len(rest) - at_edge
+    return {
+        "same": same,
+        "alone": alone,
+        "alone_at_threshold": edge,
+        "least_iou": round(worst_iou, 5),
+        "largest_score_difference": round(worst_score, 6),
+    }
+
+
+def _iou(a: list[float], b: list[float]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    inner = max(width, 0.0) * max(height, 0.0)
+    area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return inner / max(area - inner, 1e-9)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
 
 Two comparisons: each side as it is used by default on a CPU (ours in bfloat16 where the hardware has it, the
 peer in float32), and float32 against float32. Same architecture (gelan-t is the peer's yolov9t: no auxiliary
-branch; yolo26n is the same on both sides), same random images and boxes, SGD with Nesterov momentum on both sides, data loading left out. A
-round is `--steps` steps.
+branch; yolo26n is the same on both sides), same random images and boxes, SGD with Nesterov momentum on both
+sides, data loading left out. A round is
+`--steps` steps.
 """
 
 from __future__ import annotations

@@ -12,13 +12,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
 
 from common import serve
 
 
 class Peer:
-    def load(self, model: str, weights: str) -> dict[str, Any]:
+    def load(self, model: str, weights: str, classes: int) -> dict[str, Any]:
         self.yolo = YOLO(f"{model}.yaml", verbose=False)
+        if classes != 80:
+            self.yolo.model = DetectionModel(f"{model}.yaml", nc=classes, verbose=False)
         own = self.yolo.model.state_dict()
         with np.load(f"{weights}.npz") as arrays:
             given = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
@@ -27,7 +30,7 @@ class Peer:
         return {"tensors": len(state), "torch": torch.__version__, "threads": torch.get_num_threads()}
 
     def predict(
-        self, source: str, imgsz: int, conf: float, iou: float, batch: int, **_: Any
+        self, source: str, imgsz: int, conf: float, iou: float, batch: int, nms: bool | None, **_: Any
     ) -> dict[str, Any]:
         start, cpu = time.perf_counter(), time.process_time()
         first = 0.0
@@ -39,6 +42,7 @@ class Peer:
             conf=conf,
             iou=iou,
             batch=batch,
+            nms=nms,
             device="cpu",
             stream=True,
             verbose=False,
@@ -57,6 +61,14 @@ class Peer:
             "boxes": boxes,
             "split": _mean(speeds),
         }
+
+
+    def rows(
+        self, source: str, imgsz: int, conf: float, iou: float, nms: bool | None, **_: Any
+    ) -> dict[str, Any]:
+        keys = {"imgsz": imgsz, "conf": conf, "iou": iou, "nms": nms}
+        found = self.yolo.predict(source, stream=True, device="cpu", verbose=False, save=False, **keys)
+        return {"rows": {Path(result.path).name: result.boxes.data.tolist() for result in found}}
 
 
 def _dense(weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -78,4 +90,4 @@ def _mean(rows: list[tuple[float, ...]]) -> list[float]:
 
 
 peer = Peer()
-serve({"load": peer.load, "predict": peer.predict})
+serve({"load": peer.load, "predict": peer.predict, "rows": peer.rows})
