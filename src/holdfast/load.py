@@ -1,8 +1,8 @@
 """From a name or a weight file to a model: every form of source, one function.
 
 Sources: a model name (random weights), an official `.pt` (read without unpickling), our checkpoint `.pt`
-(read with `weights_only=True`, averaged weights preferred), our `.safetensors`. What a file holds is told
-from its content.
+(read with `weights_only=True`, averaged weights preferred), `.safetensors` under our names or the official
+ones. What a file holds is told from its content.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch import Tensor
 
 from holdfast.errors import SettingsError, WeightsError
 from holdfast.models.detector import Detector
+from holdfast.models.published import DETECTION_ONLY
 from holdfast.models.registry import build, from_header, recognise, resolve
-from holdfast.weights.official import read_official
-from holdfast.weights.store import read_safetensors
+from holdfast.weights.official import OfficialCheckpoint, read_official
+from holdfast.weights.store import OFFICIAL_FORM, read_safetensors
 from holdfast.weights.transfer import (
     Transfer,
     load_official_state_dict,
@@ -72,11 +73,13 @@ def load_model(
     """
     if weights is not None:
         giver = load_model(weights)  # with its own classes: only what it really holds is counted as moved
-        if not Path(source).is_file() and resolve(str(source)) == giver.model.name:
+        named = not Path(source).is_file()
+        if named and resolve(str(source)) == giver.model.name:
             return load_model(weights, classes=classes, names=names)
         target = load_model(source, classes=classes, names=names)
-        transfer = load_official_state_dict(target.model, official_state_dict(giver.model))
-        return LoadedModel(target.model, transfer, f"{target.origin}, filled from {giver.origin}: {transfer}")
+        model = _widened(target.model, giver.model) if named else target.model
+        transfer = load_official_state_dict(model, official_state_dict(giver.model), names=giver.model.names)
+        return LoadedModel(model, transfer, f"{target.origin}, filled from {giver.origin}: {transfer}")
     path = Path(source)
     if classes is None and names is not None:
         classes = len(names)
@@ -87,9 +90,9 @@ def load_model(
         return LoadedModel(build(str(source), classes or 80, names=names), None, "random weights")
     if suffix == ".safetensors":
         tensors, header = read_safetensors(path)
-        if not header:
-            return _from_official(path, tensors, None, classes, names, "official tensors")
-        return _from_own(path, tensors, header, classes, names, "safetensors")
+        if header and header.get("form") != OFFICIAL_FORM:
+            return _from_own(path, tensors, header, classes, names, "safetensors")
+        return _from_official(path, _described(tensors, header), classes, names, "official tensors")
     if suffix in (".yaml", ".yml"):
         return LoadedModel(build(path.name, classes or 80, names=names), None, "random weights")
     checkpoint = read_checkpoint(path)
@@ -97,11 +100,11 @@ def load_model(
         averaged = checkpoint.get("ema") is not None
         tensors = checkpoint["ema"] if averaged else checkpoint["weights"]
         kind = "checkpoint, averaged weights" if averaged else "checkpoint"
-        loaded = _from_own(path, tensors, checkpoint["model"], classes, names, kind)
-        return replace(loaded, imgsz=checkpoint.get("settings", {}).get("imgsz"))
+        header = {**checkpoint["model"], "imgsz": checkpoint.get("settings", {}).get("imgsz")}
+        return _from_own(path, tensors, header, classes, names, kind)
     official = read_official(path)
     kind = "official checkpoint, averaged weights" if official.source == "ema" else "official checkpoint"
-    return _from_official(path, official.state_dict, official.names, classes, names, kind)
+    return _from_official(path, official, classes, names, kind)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -144,33 +147,68 @@ def _from_own(
     kind: str,
 ) -> LoadedModel:
     stored = int(header.get("classes", 80))
+    stored_names = _names(header.get("names"))
     wanted = classes or stored
     if names is None and wanted == stored:
-        names = header.get("names")
+        names = stored_names
     model = from_header({**header, "classes": wanted, "names": names})
-    transfer = load_own_state_dict(model, tensors, strict=wanted == stored)
-    return LoadedModel(model, transfer, f"{path} ({kind}, {transfer})")
+    transfer = load_own_state_dict(model, tensors, names=stored_names, strict=wanted == stored)
+    return LoadedModel(model, transfer, f"{path} ({kind}, {transfer})", _size(header.get("imgsz")))
 
 
 def _from_official(
     path: Path,
-    tensors: Mapping[str, Tensor],
-    stored_names: Mapping[int, str] | None,
+    official: OfficialCheckpoint,
     classes: int | None,
     names: Mapping[int, str] | None,
     kind: str,
 ) -> LoadedModel:
-    layout = recognise(tensors)
+    tensors, stored_names = official.state_dict, official.names
+    if official.task not in (None, "detect"):
+        raise WeightsError(f"{path}: holds a model for the task '{official.task}'.", hint=DETECTION_ONLY)
+    try:
+        layout = recognise(tensors)
+    except WeightsError as fault:
+        raise WeightsError(f"{path}: {fault.message}", hint=fault.hint) from None
+    if stored_names is not None and sorted(stored_names) != list(range(layout.classes)):
+        stored_names = None
     wanted = classes or layout.classes
-    if names is None and wanted == layout.classes and stored_names and len(stored_names) == wanted:
+    if names is None and wanted == layout.classes:
         names = stored_names
     # The file's widths also for another class count, so that all but the last class layers transfer.
     widths = {"class_width": layout.class_width, "box_groups": layout.box_groups}
     model = build(layout.name, wanted, names=names, **widths)
     if layout.folded:
         model = model.deploy(nms=None if layout.branch is None else layout.branch == "one_to_many")
-    transfer = load_official_state_dict(model, tensors)
-    return LoadedModel(model, transfer, f"{path} ({kind}, {transfer})")
+    transfer = load_official_state_dict(model, tensors, names=stored_names)
+    return LoadedModel(model, transfer, f"{path} ({kind}, {transfer})", _size(official.imgsz))
+
+
+def _widened(model: Detector, giver: Detector) -> Detector:
+    """The random `model`, or another one whose heads have the giver's widths, so that they can be filled."""
+    widths = {key: giver.header[key] for key in ("class_width", "box_groups")}
+    if giver.layout not in model.compatible or widths.items() <= model.header.items():
+        return model
+    return build(model.name, model.classes, names=model.names, **widths)
+
+
+def _described(tensors: dict[str, Tensor], header: Mapping[str, Any]) -> OfficialCheckpoint:
+    """Official tensors of a safetensors file, with what its header says about them."""
+    return OfficialCheckpoint(
+        tensors, _names(header.get("names")), task=header.get("task"), settings={"imgsz": header.get("imgsz")}
+    )
+
+
+def _names(value: Any) -> dict[int, str] | None:
+    """Class names by number of a header, whose keys may be text; None for anything else."""
+    if not isinstance(value, dict) or not all(str(key).isdecimal() for key in value):
+        return None
+    return {int(key): str(name) for key, name in value.items()} or None
+
+
+def _size(value: Any) -> int | None:
+    """The input size a file states, or None where that cannot be one."""
+    return value if isinstance(value, int) and 32 <= value <= 8192 else None
 
 
 def _name_hint(path: Path) -> str:

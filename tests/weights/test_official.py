@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchfiles import module_checkpoint, write_zip
+from torchfiles import module_checkpoint, training_checkpoint, write_zip
 
 import golden
 from holdfast.errors import WeightsError
@@ -51,6 +51,34 @@ def test_unsafe_probe_is_refused_by_name_and_does_not_run(fixtures_v9: Path) -> 
     with pytest.raises(WeightsError, match="exec"):
         read_official(fixtures_v9 / "unsafe-probe.pt")
     assert "YOLOV9_FIXTURE_CODE_RAN" not in os.environ
+
+
+@pytest.mark.parametrize("task", ["detect", "pose"])
+def test_yolo26_fixture_comes_with_every_fact(fixtures_26: Path, task: str) -> None:
+    stem = "yolo26n" if task == "detect" else "yolo26n-pose"
+    want = json.loads((fixtures_26 / "checkpoints" / f"{stem}.json").read_text())
+    got = read_official(fixtures_26 / "checkpoints" / f"{stem}.pt")
+    assert got.names == {int(key): name for key, name in want["names"].items()}
+    assert (got.task, got.classes, got.epoch, got.source) == (task, want["nc"], -1, "model")
+    assert (got.model_name, got.imgsz) == (stem, 640)
+    assert got.strides == tuple(want["stride"])
+    assert len(got.state_dict) == want["state_dict_entries"]
+    assert {value.dtype for value in got.state_dict.values()} == {torch.float16, torch.int64}
+    total = sum(value.double().sum().item() for value in got.state_dict.values())
+    assert total == pytest.approx(want["weights_sum_fp16"], abs=1e-2)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_training_checkpoint_of_ultralytics_gives_its_averaged_model_and_nothing_else(
+    tmp_path: Path, fused: bool
+) -> None:
+    (tmp_path / "x.pt").write_bytes(training_checkpoint(fused=fused))
+    got = read_official(tmp_path / "x.pt")
+    assert list(got.state_dict) == ["model.0.weight", "model.0.bias"]  # the loss has tensors of its own
+    assert got.state_dict["model.0.bias"].dtype == torch.float16
+    assert (got.source, got.epoch, got.updates, got.best_fitness) == ("ema", 4, 9, 1.0)
+    assert (got.names, got.classes, got.task) == ({0: "a", 1: "b"}, 2, "detect")
+    assert (got.strides, got.model_name, got.imgsz) == ((8.0, 16.0, 32.0), "yolo26n", 96)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -104,7 +104,11 @@ NAMED = {
     "dotted name of a known package": (b"cmodels.yolo\nModel.__init__.__globals__\n.", "__globals__"),
     "function of a known package": (b"ctorch.nn.modules.module\nregister_hook\n.", "register_hook"),
     "package that starts like a known one": (b"cmodels_evil\nModel\n.", "models_evil.Model"),
-    "attribute access": (b"cbuiltins\ngetattr\n.", "builtins.getattr"),
+    "function of the other program": (b"cultralytics.utils.checks\ncheck_yaml\n.", "check_yaml"),
+    "its prefix of losses alone": (b"cultralytics.utils.loss\nv8\n.", "loss.v8"),
+    "its losses, lower case": (b"cultralytics.utils.loss\nv8loss\n.", "loss.v8loss"),
+    "attribute setting": (b"cbuiltins\nsetattr\n.", "builtins.setattr"),
+    "attribute of a module": (b"cbuiltins\ngetattr\n(cos\npath\nVjoin\ntR.", "os.path"),
 }
 
 
@@ -131,6 +135,29 @@ def test_every_way_to_name_a_callable_is_refused(
     ],
 )
 def test_opcodes_that_could_reach_live_objects_are_errors(tmp_path: Path, payload: bytes) -> None:
+    with pytest.raises(WeightsError):
+        read_official(write_zip(tmp_path / "x.pt", payload))
+
+
+MODULE = b"cultralytics.nn.tasks\nDetectionModel\n)\x81"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"cbuiltins\ngetattr\n.",  # mentioned, never called
+        b"cbuiltins\ngetattr\n(cultralytics.nn.tasks\nDetectionModel\nVload\ntR.",  # of a class
+        b"cbuiltins\ngetattr\n(ccollections\nOrderedDict\nV__class__\ntR.",
+        b"cbuiltins\ngetattr\n(VtextV__class__\ntR.",
+        b"cbuiltins\ngetattr\n(" + MODULE + b"K\x01tR.",  # no name
+        b"cbuiltins\ngetattr\n(" + MODULE + b"Vload\nNtR.",  # with a default
+        b"cbuiltins\ngetattr\n(" + MODULE + b"Vload\ntR)R.",  # what comes out is called
+        b"cbuiltins\ngetattr\n)R.",
+    ],
+)
+def test_attributes_are_records_and_nothing_can_be_reached_through_them(
+    tmp_path: Path, payload: bytes
+) -> None:
     with pytest.raises(WeightsError):
         read_official(write_zip(tmp_path / "x.pt", payload))
 

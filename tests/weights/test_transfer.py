@@ -11,8 +11,10 @@ import torch
 import golden
 from holdfast import models
 from holdfast.errors import WeightsError
+from holdfast.models.detector import Detector
 from holdfast.models.published import Layout
 from holdfast.weights import load_official_state_dict, official_state_dict, read_official
+from holdfast.weights.transfer import load_own_state_dict
 
 
 def distinct(name: str, classes: int = 80) -> dict[str, torch.Tensor]:
@@ -68,6 +70,66 @@ def test_another_class_count_keeps_only_the_class_layers() -> None:
     assert transfer.loaded == transfer.total - 6 == 1333
     assert transfer.reasons["model.22.cv3.0.2.bias"] == "80 in the file, 3 in the model"
     assert "1333 of 1339 tensors; kept as they were: model.22.cv3.0.2.weight" in str(transfer)
+
+
+def rows(model: Detector) -> dict[str, torch.Tensor]:
+    """Every tensor that has one row per class, as a copy."""
+    return {key: model.state_dict()[key].clone() for key in sorted(model.class_layers)}
+
+
+@pytest.mark.parametrize("name", ["yolov9-t", "yolo26n"])
+@pytest.mark.parametrize("own", [False, True])
+def test_rows_of_shared_classes_go_by_name(name: str, own: bool) -> None:
+    giver = models.build(name, 4, names={0: "cat", 1: "Dog", 2: "2", 3: "owl"}, class_width=80)
+    model = models.build(name, 3, names={0: "OWL", 1: "bee", 2: "dog"}, class_width=80)
+    with torch.no_grad():
+        for key in giver.class_layers:
+            giver.state_dict()[key].normal_()
+    theirs, before = rows(giver), rows(model)
+    if own:
+        transfer = load_own_state_dict(model, giver.state_dict(), names=giver.names, strict=True)
+    else:
+        transfer = load_official_state_dict(model, official_state_dict(giver), names=giver.names)
+    assert (transfer.shared, transfer.classes) == (2, 3)
+    assert "class rows by name for 2 of 3 classes" in str(transfer)
+    assert len(transfer.skipped) == len(before) == 12
+    assert set(transfer.reasons.values()) == {"2 of 3 rows, by name"}
+    for key, got in rows(model).items():
+        assert torch.equal(got[[0, 2]], theirs[key][[3, 1]])
+        assert torch.equal(got[1], before[key][1])
+
+
+def test_rows_of_a_subset_are_all_found() -> None:
+    giver = models.build("gelan-t", 4, names=dict(enumerate("abcd")), class_width=80)
+    model = models.build("gelan-t", 2, names={0: "d", 1: "b"}, class_width=80)
+    transfer = load_official_state_dict(model, official_state_dict(giver), names=giver.names, strict=True)
+    assert (transfer.skipped, transfer.shared) == ([], 2)
+    assert str(transfer) == "1339 of 1339 tensors, class rows by name for 2 of 2 classes"
+
+
+@pytest.mark.parametrize("theirs", [None, "xyz", "abc", "012"])
+def test_rows_stay_in_order_where_names_say_nothing(theirs: str | None) -> None:
+    giver, model = models.build("gelan-t", 3), models.build("gelan-t", 3, names=dict(enumerate("abc")))
+    names = None if theirs is None else dict(enumerate(theirs))
+    transfer = load_official_state_dict(model, official_state_dict(giver), names=names, strict=True)
+    assert (transfer.loaded, transfer.total, transfer.shared) == (1339, 1339, None)
+    want = rows(giver)
+    assert all(torch.equal(got, want[key]) for key, got in rows(model).items())
+
+
+def test_equal_counts_in_another_order_go_by_name() -> None:
+    giver = models.build("gelan-t", 3, names=dict(enumerate("abc")))
+    model = models.build("gelan-t", 3, names=dict(enumerate("cab")))
+    load_official_state_dict(model, official_state_dict(giver), names=giver.names, strict=True)
+    want = rows(giver)
+    assert all(torch.equal(got, want[key][[2, 0, 1]]) for key, got in rows(model).items())
+
+
+def test_names_that_do_not_match_their_tensors_are_ignored() -> None:
+    giver, model = models.build("gelan-t", 3), models.build("gelan-t", 3, names=dict(enumerate("abc")))
+    for names in (dict(enumerate("cabd")), {-1: "c"}, {5: "a"}):
+        transfer = load_official_state_dict(model, official_state_dict(giver), names=names, strict=True)
+        assert transfer.loaded == 1339
 
 
 def test_weights_of_another_size_change_nothing_and_are_named() -> None:

@@ -104,6 +104,12 @@ class Detector(nn.Module, ABC):
         return tuple(f"{path}.cls" for path in self.heads)
 
     @property
+    def class_layers(self) -> frozenset[str]:
+        """Names of the tensors that have one row per class."""
+        heads = self.heads.items()
+        return frozenset(f"{path}.cls.{name}" for path, head in heads for name in head.class_rows)
+
+    @property
     def header(self) -> dict[str, Any]:
         """What a file must say about this model so that `models.from_header` can rebuild it.
 

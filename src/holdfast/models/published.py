@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+DETECTION_ONLY = "This version has detection models only."
+
 
 @dataclass(frozen=True)
 class KeyMap:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from holdfast.errors import SettingsError, WeightsError, did_you_mean
 from holdfast.models.detector import Detector
-from holdfast.models.published import Layout, layer_numbers
+from holdfast.models.published import DETECTION_ONLY, Layout, layer_numbers
 from holdfast.models.yolo26 import YOLO26
 from holdfast.models.yolov9 import YOLOv9
 
@@ -83,13 +83,15 @@ def recognise(tensors: Mapping[str, Tensor]) -> Layout:
     """What published tensors say about the model they belong to, told from names and shapes alone.
 
     Raises:
-        WeightsError: no family knows these tensors.
+        WeightsError: no family knows these tensors, or they are of a model for another task.
     """
     for family in FAMILIES:
         layout = family.recognise(tensors)
         if layout is not None:
             return layout
     last = max(layer_numbers(tensors), default=None)
+    if f"model.{last}.linear.weight" in tensors:
+        raise WeightsError("These are the weights of a classification model.", hint=DETECTION_ONLY)
     families = ", ".join(family.family for family in FAMILIES)
     raise WeightsError(
         f"These tensors belong to no published model of {families} "

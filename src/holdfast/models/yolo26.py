@@ -25,7 +25,7 @@ from holdfast.errors import WeightsError
 from holdfast.models.detector import Detector
 from holdfast.models.heads.detect import DetectHead
 from holdfast.models.outputs import DualOutputs
-from holdfast.models.published import KeyMap, Layout, layer_numbers
+from holdfast.models.published import DETECTION_ONLY, KeyMap, Layout, layer_numbers
 from holdfast.nn.attention import C2PSA, PSABlock
 from holdfast.nn.c3 import Bottleneck, C3k, C3k2
 from holdfast.nn.conv import Conv
@@ -208,7 +208,7 @@ class YOLO26(Detector):
             if any(re.match(rf"model\.{HEAD}\.(one2one_)?{part}\.", key) for key in tensors):
                 raise WeightsError(
                     f"These are the weights of a YOLO26 {task} model.",
-                    hint="This version has detection models only.",
+                    hint=DETECTION_ONLY,
                 )
         deep = "model.2.m.1.cv1.conv.weight" in tensors
         size = {16: "n", 32: "s", 64: "l" if deep else "m", 96: "x"}.get(len(first))

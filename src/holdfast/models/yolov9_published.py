@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from holdfast.models.published import KeyMap, Layout, layer_numbers
+from holdfast.errors import WeightsError
+from holdfast.models.published import DETECTION_ONLY, KeyMap, Layout, layer_numbers
 
 _BACKBONE = ("stem1", "stem2", "stage2", "down3", "stage3", "down4", "stage4", "down5", "stage5")
 _NECK = {"spp": 0, "up4": 3, "up3": 6, "down4": 7, "out4": 9, "down5": 10, "out5": 12}
@@ -27,6 +28,9 @@ def recognise(tensors: Mapping[str, Tensor]) -> Layout | None:
 
     File names and the options stored in a file can be wrong; the tensors cannot. The number of the last layer
     gives the family, the first convolution the size; s and m differ in the block at stride 4.
+
+    Raises:
+        WeightsError: a model for segmentation.
     """
     head = max(layer_numbers(tensors), default=-1)
     first = tensors.get("model.0.conv.weight", tensors.get("model.1.conv.weight"))
@@ -42,6 +46,8 @@ def recognise(tensors: Mapping[str, Tensor]) -> Layout | None:
     complete = aggregation and all(key in tensors for key in parts)
     if found is None or _head_layer(name) != head or not complete:
         return None
+    if any(key.startswith(f"model.{head}.proto.") for key in tensors):
+        raise WeightsError("These are the weights of a YOLOv9 segmentation model.", hint=DETECTION_ONLY)
     hidden, grouped, class_hidden, last = (tensors[key] for key in parts)
     return Layout(
         name=name,

@@ -43,7 +43,7 @@ _REBUILDS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"}
 _PARAMETERS = {"_rebuild_parameter", "_rebuild_parameter_with_state"}
 _NUMPY_ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 _PLAIN = {
-    "builtins": {"set", "frozenset", "object", "bytearray", "complex", "slice", "range"},
+    "builtins": {"set", "frozenset", "object", "bytearray", "complex", "slice", "range", "getattr"},
     "collections": {"OrderedDict", "defaultdict"},
     "copyreg": {"_reconstructor"},
     "argparse": {"Namespace"},
@@ -258,6 +258,8 @@ def _construct(function: Global, args: tuple[Any, ...]) -> Any:
         return _mapping(args[0] if args else [])
     if module == "collections" and name == "defaultdict":
         return {}
+    if module == "builtins" and name == "getattr":
+        return _method(function, args)
     if module == "builtins" and name in ("set", "frozenset"):
         return set(_keys(args[0] if args else []))
     if module == "_codecs":
@@ -269,6 +271,14 @@ def _construct(function: Global, args: tuple[Any, ...]) -> Any:
     if module in _NUMPY_ARRAYS and name == "scalar":
         values = _numbers(args[0], args[1], 1)
         return values[0] if values else None
+    return Instance(function, args)
+
+
+def _method(function: Global, args: tuple[Any, ...]) -> Instance:
+    """A method of an object in the file, as modules hold whose forward was replaced. Only a record of it."""
+    owner, name = args
+    if not isinstance(owner, Instance) or not isinstance(name, str):
+        raise ValueError("an attribute of something that is no object of the file is asked for")
     return Instance(function, args)
 
 

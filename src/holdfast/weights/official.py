@@ -1,10 +1,10 @@
-"""Checkpoints of the official YOLOv9 program (pickled module objects), read without it and without
-unpickling.
+"""Checkpoints of the official YOLOv9 program and of Ultralytics (pickled module objects), read without these
+programs and without unpickling.
 
 Such a file holds whole module objects. Only the tensors reachable through `_modules`, `_parameters` and
 `_buffers` are used, plus plain attributes (names, class count, options). A training checkpoint holds two sets
-of weights: the averaged ones (`ema`), which that program evaluates, are preferred over the raw ones
-(`model`).
+of weights: the averaged ones (`ema`), which those programs evaluate, are preferred over the raw ones
+(`model`). Files of plain tensors are read too; the same facts may lie beside them.
 
 Anything else in the file - any other class or function, wherever it hides - refuses the file before a tensor
 is read.
@@ -37,6 +37,8 @@ class OfficialCheckpoint:
         state_dict: official tensor names to tensors, in the stored type (mostly float16), on the CPU.
         names: class names by index.
         classes: class count the model object states.
+        task: what the model does, "detect" or "pose", where the file says so.
+        strides: pixels per cell of each level, where the file says so.
         model_name: stem of the model table it was built from, like "yolov9-s"; not checked against the
             tensors.
         epoch: last finished epoch, -1 in a finished (stripped) file.
@@ -50,6 +52,8 @@ class OfficialCheckpoint:
     state_dict: dict[str, Tensor]
     names: dict[int, str] | None = None
     classes: int | None = None
+    task: str | None = None
+    strides: tuple[float, ...] | None = None
     model_name: str | None = None
     epoch: int | None = None
     date: str | None = None
@@ -57,6 +61,11 @@ class OfficialCheckpoint:
     source: str = "model"
     best_fitness: float | None = None
     updates: int | None = None
+
+    @property
+    def imgsz(self) -> int | None:
+        """Side of the square input of the training, where the options say so."""
+        return _int((self.settings or {}).get("imgsz"))
 
 
 def read_official(path: Path | str) -> OfficialCheckpoint:
@@ -77,14 +86,16 @@ def read_official(path: Path | str) -> OfficialCheckpoint:
     tensors = _tensors(holder, path)
     if not tensors:
         raise WeightsError(f"{path}: the entry '{source}' holds no weights.")
-    attributes = holder.state if isinstance(holder, Instance) and isinstance(holder.state, dict) else {}
+    attributes = holder.state if isinstance(holder, Instance) and isinstance(holder.state, dict) else record
     return OfficialCheckpoint(
         state_dict=read_tensors(tensors, path),
         names=_names(attributes.get("names")),
         classes=_int(attributes.get("nc")),
+        task=_text(attributes.get("task")),
+        strides=_strides(attributes.get("stride"), path),
         model_name=_model_name(attributes),
         epoch=_int(record.get("epoch")),
-        date=record.get("date") if isinstance(record.get("date"), str) else None,
+        date=_text(record.get("date")),
         settings=_settings(record),
         source=source,
         best_fitness=_fitness(record.get("best_fitness")),
@@ -93,9 +104,12 @@ def read_official(path: Path | str) -> OfficialCheckpoint:
 
 
 def _is_model_class(name: Global) -> bool:
-    """Class-like names (no dots, first letter a capital) of packages that hold model trees."""
+    """Class-like names (no dots, first letter a capital) of packages that hold model trees.
+
+    Training losses of Ultralytics, which its files carry along, are called `v8DetectionLoss` and the like.
+    """
     inside = any(name.module == p or name.module.startswith(p + ".") for p in _PACKAGES)
-    return inside and re.fullmatch(r"[A-Z]\w*", name.name) is not None
+    return inside and re.fullmatch(r"(v8)?[A-Z]\w*", name.name) is not None
 
 
 def _is_state_dict(value: Any) -> bool:
@@ -188,6 +202,18 @@ def _fitness(value: Any) -> float | None:
     if numbers and len(numbers) == 1:
         return float(numbers[0])
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def _strides(value: Any, path: Path) -> tuple[float, ...] | None:
+    if isinstance(value, StoredTensor):
+        value = read_tensors({"stride": value}, path)["stride"].flatten().tolist()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(v, (int, float)) for v in value):
+        return None
+    return tuple(float(v) for v in value)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _int(value: Any) -> int | None:

@@ -1,9 +1,12 @@
 """Moves weights between published numbering and our models, and says what did not fit.
 
 Which names belong to which tensors, a model says itself (`Detector.keymap`). A yolov9-* file can fill a
-gelan-* model (its main branch), and a gelan-* file the main branch of a yolov9-* model. Another class count
-leaves the class branch's last layers as they are. A deployed model is numbered like the published list
-without the branches it has dropped, with folded convolutions.
+gelan-* model (its main branch), and a gelan-* file the main branch of a yolov9-* model. A deployed model is
+numbered like the published list without the branches it has dropped, with folded convolutions.
+
+Class layers have one row per class. Where two lists of class names differ but share names, rows go by name:
+those of shared classes are copied, the others stay as they are. Lists that share nothing say nothing: equal
+counts are copied row by row, and another count leaves the layers as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from holdfast.errors import WeightsError
 from holdfast.models.detector import Detector
@@ -23,11 +26,13 @@ class Transfer:
     """What a transfer did, counted over the model's tensors.
 
     Attributes:
-        loaded: tensors filled.
+        loaded: tensors filled, whole.
         total: tensors of the model, with the constants of its heads.
         skipped: the model's tensors that kept their values.
         reasons: why, for each of `skipped`.
         unused: the file's tensors that have no place in the model.
+        shared: classes whose rows were found by name; None where rows did not go by name.
+        classes: classes of the model.
     """
 
     loaded: int
@@ -35,9 +40,13 @@ class Transfer:
     skipped: list[str] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
+    shared: int | None = None
+    classes: int = 0
 
     def __str__(self) -> str:
         text = f"{self.loaded} of {self.total} tensors"
+        if self.shared is not None:
+            text += f", class rows by name for {self.shared} of {self.classes} classes"
         if self.skipped:
             shown = ", ".join(f"{name} ({self.reasons[name]})" for name in self.skipped[:2])
             more = len(self.skipped) - 2
@@ -46,13 +55,18 @@ class Transfer:
 
 
 def load_official_state_dict(
-    model: Detector, state_dict: Mapping[str, Tensor], *, strict: bool = False
+    model: Detector,
+    state_dict: Mapping[str, Tensor],
+    *,
+    names: Mapping[int, str] | None = None,
+    strict: bool = False,
 ) -> Transfer:
     """Copies official tensors into `model`, in place.
 
     Args:
         model: unfolded for unfolded tensors, deployed for folded ones.
         state_dict: official names (`model.0.conv.weight`) to tensors of any floating type.
+        names: what the classes of the tensors are called; None when unknown.
         strict: whether a single tensor of the model that stays unfilled is an error.
 
     Returns:
@@ -93,7 +107,7 @@ def load_official_state_dict(
             tensors[name] = value
         else:
             unused.append(key)
-    return _fill(own, tensors, rename=ours.to_official, unused=unused, strict=strict)
+    return _fill(model, own, tensors, names=names, rename=ours.to_official, unused=unused, strict=strict)
 
 
 def official_state_dict(model: Detector) -> dict[str, Tensor]:
@@ -113,9 +127,18 @@ def official_state_dict(model: Detector) -> dict[str, Tensor]:
 
 
 def load_own_state_dict(
-    model: nn.Module, state_dict: Mapping[str, Tensor], *, strict: bool = True
+    model: Detector,
+    state_dict: Mapping[str, Tensor],
+    *,
+    names: Mapping[int, str] | None = None,
+    strict: bool = True,
 ) -> Transfer:
     """Copies tensors under our own names into `model`, in place; where they do not fit, as `strict` says.
+
+    Args:
+        names: what the classes of the tensors are called; None when unknown.
+        strict: whether a single tensor of the model that stays unfilled is an error; class rows without a
+            name in the file are none.
 
     Raises:
         WeightsError: nothing fits, or (strict) any misfit. The model is unchanged then.
@@ -123,38 +146,75 @@ def load_own_state_dict(
     own = dict(model.state_dict())
     tensors = {key: value for key, value in state_dict.items() if key in own}
     unused = [key for key in state_dict if key not in own]
-    return _fill(own, tensors, rename=str, unused=unused, strict=strict)
+    return _fill(model, own, tensors, names=names, rename=str, unused=unused, strict=strict)
 
 
 def _fill(
+    model: Detector,
     own: dict[str, Tensor],
     tensors: Mapping[str, Tensor],
     *,
+    names: Mapping[int, str] | None,
     rename: Callable[[str], str],
     unused: list[str],
     strict: bool,
 ) -> Transfer:
-    """Copies what fits of `tensors` into `own`, both under our names."""
+    """Copies what fits of `tensors` into `own`, the model's tensors, both under our names."""
+    shared = _shared(names or {}, model.names)
+    class_layers = model.class_layers
     reasons: dict[str, str] = {}
+    partial: dict[str, str] = {}
     fitting: list[tuple[Tensor, Tensor]] = []
+    rows: list[tuple[Tensor, Tensor]] = []
     for key, target in own.items():
         value = tensors.get(key)
         if value is None:
             reasons[rename(key)] = "not in the file"
+        elif shared and key in class_layers and value.shape == (len(names or ()), *target.shape[1:]):
+            rows.append((target, value))
+            if len(shared) < len(target):
+                partial[rename(key)] = f"{len(shared)} of {len(target)} rows, by name"
         elif value.shape != target.shape:
             reasons[rename(key)] = f"{_shape(value)} in the file, {_shape(target)} in the model"
         elif key.endswith(".bins") and not torch.equal(value.float(), target):
             reasons[rename(key)] = "not 0, 1, 2, ... in the file"
         else:
             fitting.append((target, value))
-    transfer = Transfer(len(fitting), len(own), list(reasons), reasons, unused)
+    skipped = {**reasons, **partial}
+    transfer = Transfer(
+        loaded=len(own) - len(skipped),
+        total=len(own),
+        skipped=list(skipped),
+        reasons=skipped,
+        unused=unused,
+        shared=len(shared) if rows else None,
+        classes=model.classes,
+    )
     # Counters are scalars and fit anywhere, so only weights tell whether a file belongs to a model at all.
     if not any(target.ndim > 1 for target, _ in fitting) or (strict and reasons):
         raise WeightsError(f"The weights do not fit the model: {transfer}.")
     with torch.no_grad():
         for target, value in fitting:
             target.copy_(value)
+        for target, value in rows:
+            target[list(shared)] = value[list(shared.values())].to(target)
     return transfer
+
+
+def _shared(theirs: Mapping[int, str], ours: Mapping[int, str]) -> dict[int, int]:
+    """Our class number to theirs for every name that both lists have; empty where they are the same list.
+
+    Case does not count, and numbers that stand for missing names are no names.
+    """
+
+    def known(names: Mapping[int, str]) -> dict[str, int]:
+        pairs = [(names[i].casefold(), i) for i in range(len(names)) if names.get(i, str(i)) != str(i)]
+        return dict(reversed(pairs))  # of equal names the first counts
+
+    there, here = known(theirs), known(ours)
+    if there == here:
+        return {}
+    return {i: there[name] for name, i in here.items() if name in there}
 
 
 def _named_tensors(model: Detector) -> dict[str, Tensor]:

@@ -58,6 +58,13 @@ class DetectHead(nn.Module):
         """Groups of the last convolutions of the box towers."""
         return _last(self.box[0]).groups
 
+    @property
+    def class_rows(self) -> tuple[str, ...]:
+        """Names, below `cls`, of the tensors that have one row per class: those of the last convolutions."""
+        last = len(self.cls[0]) - 1  # type: ignore[arg-type]
+        levels = range(len(self.cls))
+        return tuple(f"{level}.{last}.{part}" for level in levels for part in ("weight", "bias"))
+
     def forward(self, levels: Sequence[Tensor]) -> Branch:
         """Maps the levels, finest first, to raw box and class maps."""
         return Branch(
