@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from holdfast.errors import SettingsError
-from holdfast.settings import DownloadSettings, PredictSettings, TrainSettings, ValSettings
+from holdfast.settings import ConvertSettings, DownloadSettings, PredictSettings, TrainSettings, ValSettings
 from holdfast.settings.base import tidy
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class YOLO:
     """A detector and what one does with it, under the keyword names users know.
 
     Args:
-        model: a model name for random weights (`yolov9-t`, `yolov9-s.yaml`), or a weight file of ours or of
-            the official program.
+        model: a model name for random weights (`yolov9-t`, `yolov9-s.yaml`), or a weight file of ours, of the
+            official YOLOv9 program or of Ultralytics.
         task: only `detect` so far; None takes the model's.
         verbose: print what was loaded.
 
@@ -100,6 +101,27 @@ class YOLO:
             self._weights = str(weights)
         self._folded = {}
         return self
+
+    def fuse(self) -> YOLO:
+        """Folds the model for inference, as `holdfast convert --deploy` does, and returns the object itself.
+
+        Detection and validation fold on their own; this is for what is saved or taken out as a torch module.
+        """
+        self._loaded, self._folded = replace(self._loaded, model=self.model.deploy()), {}
+        return self
+
+    def save(self, filename: str | Path = "saved_model.pt") -> Path:
+        """Writes the weights as they are now, under our names, and replaces a file that is there.
+
+        Args:
+            filename: a path that ends in `.pt` or `.safetensors`.
+
+        Returns:
+            The file.
+        """
+        from holdfast.conversion import write_model
+
+        return write_model(Path(filename), self.model, imgsz=self._loaded.imgsz)
 
     def info(
         self, detailed: bool = False, verbose: bool = True, imgsz: int = 640
@@ -244,6 +266,27 @@ def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, st
     for result in _predict(_at_trained_size(settings, loaded), loaded.model, None, True, say):
         count, folder = count + 1, str(result.save_dir or "")
     return count, folder
+
+
+def convert(source: str | Path, target: str | Path, *, say: Say = print, **keys: Any) -> Path:
+    """Writes a weight file in another form as `holdfast convert` does.
+
+    Args:
+        source: a weight file, ours or an official one.
+        target: the file to write, `.safetensors` or `.pt`.
+        say: where the line about the outcome goes.
+        keys: further keys of `holdfast convert`, such as `form="official"`.
+
+    Returns:
+        The file.
+
+    Raises:
+        SettingsError: a target that cannot be, or is there already.
+        WeightsError: a source that cannot be read, or a target that cannot be written.
+    """
+    from holdfast.conversion import run_convert
+
+    return run_convert(ConvertSettings(source=str(source), target=str(target), **keys), say=say)
 
 
 def download(name: str, *, say: Say = print, **keys: Any) -> Path:

@@ -11,6 +11,7 @@ from holdfast import __version__
 from holdfast.cli import main as cli
 from holdfast.cli.flags import help_text, markdown_table
 from holdfast.settings import (
+    ConvertSettings,
     DemoSettings,
     DownloadSettings,
     PredictSettings,
@@ -24,6 +25,7 @@ VERBS = {
     "val": ValSettings,
     "predict": PredictSettings,
     "demo": DemoSettings,
+    "convert": ConvertSettings,
     "download": DownloadSettings,
 }
 
@@ -32,7 +34,7 @@ VERBS = {
 def test_help_lists_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 0
     out = capsys.readouterr().out
-    for verb in ("train", "val", "predict", "demo", "download", "models", "env", "help", "version"):
+    for verb in (*VERBS, "models", "env", "help", "version"):
         assert f"\n  {verb} " in out
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.cli.parse import parse
 from holdfast.errors import SettingsError
-from holdfast.settings import DownloadSettings, PredictSettings, TrainSettings
+from holdfast.settings import ConvertSettings, DownloadSettings, PredictSettings, TrainSettings
 from holdfast.settings.base import Settings
 
 
@@ -73,6 +73,23 @@ def test_words_without_a_key_belong_to_the_list_of_a_verb_that_has_one(
 
 
 @pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (["a", "b"], {"source": "a", "target": "b"}),
+        (["a,b.pt", "--half", "--form", "official", "c"],
+         {"source": "a,b.pt", "target": "c", "half": True, "form": "official"}),
+        (["--source", "a", "b"], {"source": "a", "target": "b"}),
+        (["target=b", "a"], {"source": "a", "target": "b"}),
+        (["a"], {"source": "a"}),
+    ],
+)  # fmt: skip
+def test_words_without_a_key_go_to_the_keys_of_a_verb_in_order(
+    words: list[str], values: dict[str, Any]
+) -> None:
+    assert ConvertSettings(**parse(ConvertSettings, words)).given() == values
+
+
+@pytest.mark.parametrize(
     ("kind", "words", "message"),
     [
         (TrainSettings, ["--epochs"], "--epochs needs a value"),
@@ -82,6 +99,8 @@ def test_words_without_a_key_belong_to_the_list_of_a_verb_that_has_one(
         (TrainSettings, ["epoch=3"], "Did you mean 'epochs'?"),
         (TrainSettings, ["--cos-lr", "often"], "does not know what 'often' means"),
         (PredictSettings, ["photo.jpg"], "does not know what 'photo.jpg' means"),
+        (ConvertSettings, ["a", "b", "c"], "convert does not know what 'c' means"),
+        (ConvertSettings, ["--target", "a", "b", "c"], "convert does not know what 'c' means"),
         (PredictSettings, ["--classes", "--save"], "--classes needs at least one value"),
     ],
 )

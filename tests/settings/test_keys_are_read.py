@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.settings import DemoSettings, DownloadSettings, PredictSettings, TrainSettings, ValSettings
+from holdfast.settings import (
+    ConvertSettings,
+    DemoSettings,
+    DownloadSettings,
+    PredictSettings,
+    TrainSettings,
+    ValSettings,
+)
 from holdfast.settings.base import Settings
 
 SOURCE = Path(__file__).parents[2] / "src" / "holdfast"
@@ -16,6 +23,7 @@ PLACES = {
     ValSettings: "val/*.py",
     PredictSettings: "predict/*.py",
     DemoSettings: "demo.py",
+    ConvertSettings: "conversion.py",
     DownloadSettings: "downloads.py",
 }
 # Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.

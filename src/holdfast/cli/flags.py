@@ -18,6 +18,8 @@ _EXAMPLES = {
     "val": ("holdfast val --model runs/train/exp/weights/best.pt --data data.yaml",),
     "predict": ("holdfast predict --model runs/train/exp/weights/best.pt --source photos/ --conf 0.4",),
     "demo": ("holdfast demo --folder demo",),
+    "convert": ("holdfast convert yolo26n.pt yolo26n.safetensors",
+                "holdfast convert runs/train/exp/weights/best.pt official.pt --form official --half"),
     "download": ("holdfast download yolo26n",
                  "holdfast download yolov9-c gelan-c --folder weights"),
 }
@@ -27,7 +29,7 @@ def help_text(kind: type[Settings], *, summary: str) -> str:
     """The help page of a verb: keys by component, each with its default and range."""
     verb = kind.verb()
     width = max(60, min(shutil.get_terminal_size().columns, 120))
-    words = f"{kind.positional.upper()} ... " if kind.positional else ""
+    words = "".join(_positional(kind, key) for key in kind.positional)
     lines = [f"{summary}.", "", f"Usage: holdfast {verb} {words}[--key value | key=value] ..."]
     for title, fields in kind.groups().items():
         lines += ["", title]
@@ -60,6 +62,11 @@ def _entry(key: str, field: FieldInfo, width: int) -> list[str]:
     return [f"{flag:<{_INDENT}}{body[0]}", *(" " * _INDENT + line for line in body[1:])]
 
 
+def _positional(kind: type[Settings], key: str) -> str:
+    several = isinstance(kind.model_fields[key].default, tuple)
+    return f"{key.upper()} ... " if several else f"{key.upper()} "
+
+
 def _default(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, bool):
@@ -90,6 +97,7 @@ def _placeholder(annotation: Any) -> str:
 def settings_page() -> str:
     """docs/SETTINGS.md: every key of every verb. `make docs` writes it, a test compares it."""
     from holdfast.settings import (
+        ConvertSettings,
         DemoSettings,
         DownloadSettings,
         PredictSettings,
@@ -105,6 +113,7 @@ def settings_page() -> str:
         "file. Keys may be hyphenated, booleans negated (`--no-amp`). Where a verb has no key of that name:",
         ", ".join(f"`{alias}` means `{key}`" for alias, key in ALIASES.items()) + ".",
     ]
-    for kind in (TrainSettings, ValSettings, PredictSettings, DemoSettings, DownloadSettings):
+    verbs = TrainSettings, ValSettings, PredictSettings, DemoSettings, ConvertSettings, DownloadSettings
+    for kind in verbs:
         lines += ["", f"## holdfast {kind.verb()}", "", markdown_table(kind)]
     return "\n".join(lines)

@@ -97,6 +97,16 @@ def _demo(words: list[str]) -> None:
     run_demo(settings)
 
 
+def _convert(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import ConvertSettings
+
+    settings = ConvertSettings(**parse(ConvertSettings, words))
+    from holdfast.conversion import run_convert
+
+    run_convert(settings)
+
+
 def _download(words: list[str]) -> None:
     from holdfast.cli.parse import parse
     from holdfast.settings import DownloadSettings
@@ -138,7 +148,7 @@ def _help(words: list[str]) -> None:
     if verb not in _VERBS:
         raise SettingsError(f"There is no verb '{verb}'.", hint=did_you_mean(verb, _VERBS).strip())
     text = _VERBS[verb][0]
-    if verb not in ("train", "val", "predict", "demo", "download"):
+    if verb not in ("train", "val", "predict", "demo", "convert", "download"):
         print(f"{text}.\n\nUsage: holdfast {verb}")
         return
     from holdfast import settings
@@ -157,6 +167,7 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "val": ("Measure precision, recall and AP of a model on a data set", _val),
     "predict": ("Detect objects in images and videos", _predict),
     "demo": ("Draw a small data set, train on it, validate and detect", _demo),
+    "convert": ("Write a weight file in another form", _convert),
     "download": ("Download weight files that their authors released", _download),
     "models": ("List the models with their size and cost", _models),
     "env": ("Show what this machine offers, with warnings", _env),

@@ -2,8 +2,8 @@
 
 Unusual: three spellings mean the same, `--lr0 0.1`, `--lr0=0.1` and `lr0=0.1`. A boolean may stand alone
 (`--rect`, `rect`), carry a value (`rect=False`, `--rect no`) or be negated (`--no-amp`). A list takes words
-up to the next key (`--classes 0 2 5`). Words without a key belong to the verb's positional list, where it has
-one. Values stay text here; the settings classes check and convert them.
+up to the next key (`--classes 0 2 5`). Words without a key belong to the verb's positional keys, where it has
+some. Values stay text here; the settings classes check and convert them.
 """
 
 from __future__ import annotations
@@ -39,10 +39,7 @@ def parse(kind: type[Settings], words: Sequence[str]) -> dict[str, Any]:
             if kind.positional:
                 bare.append(word)
                 continue
-            raise SettingsError(
-                f"{kind.verb()} does not know what '{word}' means.",
-                hint="Write --key value or key=value; quote a value that holds spaces.",
-            )
+            raise _stray(kind, word)
         key, _ = field_of(kind, spelled)
         accepts = _types(kind, key)
         if equals:
@@ -57,9 +54,28 @@ def parse(kind: type[Settings], words: Sequence[str]) -> dict[str, Any]:
             found[spelled] = rest.pop(0)
         else:
             raise SettingsError(f"{word} needs a value.", hint=f"Write {word} VALUE.")
+    return {**found, **_placed(kind, bare, found)}
+
+
+def _placed(kind: type[Settings], bare: list[str], found: dict[str, Any]) -> dict[str, str]:
+    """Words without a key by the key they belong to: in order, past the keys that were given by name."""
+    placed = {}
+    for key in kind.positional:
+        if bare and tuple in _types(kind, key):
+            placed[key] = ",".join([*bare, *filter(None, [found.get(key)])])
+            bare = []
+        elif bare and key not in found:
+            placed[key], *bare = bare
     if bare:
-        found[kind.positional] = ",".join([*bare, *filter(None, [found.get(kind.positional)])])
-    return found
+        raise _stray(kind, bare[0])
+    return placed
+
+
+def _stray(kind: type[Settings], word: str) -> SettingsError:
+    return SettingsError(
+        f"{kind.verb()} does not know what '{word}' means.",
+        hint="Write --key value or key=value; quote a value that holds spaces.",
+    )
 
 
 def _take_list(kind: type[Settings], spelled: str, rest: list[str]) -> str:

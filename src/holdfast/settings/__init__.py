@@ -1,6 +1,7 @@
 """Checked settings, one flat class per verb; the only owner of every default."""
 
 from holdfast.settings.verbs import (
+    ConvertSettings,
     DemoSettings,
     DownloadSettings,
     PredictSettings,
@@ -8,4 +9,11 @@ from holdfast.settings.verbs import (
     ValSettings,
 )
 
-__all__ = ["DemoSettings", "DownloadSettings", "PredictSettings", "TrainSettings", "ValSettings"]
+__all__ = [
+    "ConvertSettings",
+    "DemoSettings",
+    "DownloadSettings",
+    "PredictSettings",
+    "TrainSettings",
+    "ValSettings",
+]

@@ -94,8 +94,8 @@ class Settings(BaseModel):
     title: ClassVar[str] = ""
     """Heading of the component in help and tables; empty on verbs."""
 
-    positional: ClassVar[str] = ""
-    """The list that words without a key belong to, on verbs that have one."""
+    positional: ClassVar[tuple[str, ...]] = ()
+    """Keys that words without a key belong to, in order, on verbs that have some; a list takes the rest."""
 
     _notes: tuple[str, ...] = PrivateAttr(default=())
 

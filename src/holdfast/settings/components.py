@@ -256,6 +256,19 @@ class DemoRunSettings(Settings):
     seed: int = Field(0, ge=0, description="start of every random draw")
 
 
+class ConvertRunSettings(Settings):
+    """Which weight file to write anew, where to and how."""
+
+    title: ClassVar[str] = "Convert"
+    source: Text = Field("", description="weight file to read, ours or an official one")
+    target: Text = Field("", description="file to write; the suffix chooses: .safetensors or .pt")
+    form: Literal["holdfast", "official"] = Field(
+        "holdfast", description="tensor names to write: ours, or the published ones of the model's family")
+    half: bool = Field(False, description="store numbers in 16 bits")
+    deploy: bool = Field(False, description="fold for inference first, which cannot be trained or undone")
+    exist_ok: bool = Field(False, description="replace a file that is there")
+
+
 class DownloadRunSettings(Settings):
     """What to download, from where and to where."""
 

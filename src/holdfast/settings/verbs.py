@@ -7,6 +7,7 @@ from typing import ClassVar
 from holdfast.settings.components import (
     AnswerSettings,
     AugmentSettings,
+    ConvertRunSettings,
     DataSettings,
     DemoRunSettings,
     DetectionSettings,
@@ -52,7 +53,13 @@ class DemoSettings(DemoRunSettings, DeviceSettings):
     """Everything `holdfast demo` knows."""
 
 
+class ConvertSettings(ConvertRunSettings, AnswerSettings):
+    """Everything `holdfast convert` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("source", "target")
+
+
 class DownloadSettings(DownloadRunSettings):
     """Everything `holdfast download` knows."""
 
-    positional: ClassVar[str] = "names"
+    positional: ClassVar[tuple[str, ...]] = ("names",)

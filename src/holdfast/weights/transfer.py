@@ -176,7 +176,7 @@ def _fill(
                 partial[rename(key)] = f"{len(shared)} of {len(target)} rows, by name"
         elif value.shape != target.shape:
             reasons[rename(key)] = f"{_shape(value)} in the file, {_shape(target)} in the model"
-        elif key.endswith(".bins") and not torch.equal(value.float(), target):
+        elif key.endswith(".bins") and not torch.equal(value.float(), target.float()):
             reasons[rename(key)] = "not 0, 1, 2, ... in the file"
         else:
             fitting.append((target, value))
@@ -220,8 +220,10 @@ def _shared(theirs: Mapping[int, str], ours: Mapping[int, str]) -> dict[int, int
 def _named_tensors(model: Detector) -> dict[str, Tensor]:
     """The model's tensors and, under the names of the key map, the constants of its heads."""
     constants = model.keymap(model.layout).constants
-    bins = torch.arange(model.reg_max, dtype=torch.float32).view(1, -1, 1, 1)
-    return dict(model.state_dict()) | dict.fromkeys(constants, bins)
+    own = dict(model.state_dict())
+    dtype = next(value.dtype for value in own.values())
+    bins = torch.arange(model.reg_max, dtype=dtype).view(1, -1, 1, 1)
+    return own | {name: bins.clone() for name in constants}
 
 
 def _misfits(model: Detector, state_dict: Mapping[str, Tensor]) -> str:
