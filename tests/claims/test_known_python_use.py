@@ -76,12 +76,17 @@ def test_a_missing_gpu_is_said_also_by_a_quiet_run(
     assert capsys.readouterr().out.count("device 0 was asked for and this machine has no CUDA device") == 1
 
 
-def test_validation_after_training_needs_no_data(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_after_training_needs_no_data(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = YOLO("gelan-t.yaml")
-    keys: dict[str, Any] = {"workers": 0, "plots": False, "verbose": False}
-    after = model.train(data="data.yaml", single_cls=True, imgsz=64, epochs=1, batch=4, **keys)
-    assert model.val(**keys).map == after.map
-    assert YOLO("runs/train/exp/weights/best.pt").val(**keys).map == after.map
+    keys: dict[str, Any] = {"workers": 0, "plots": False}
+    train: dict[str, Any] = {"imgsz": 64, "epochs": 1, "batch": 4, "amp": False, **keys}
+    after = model.train(data="data.yaml", single_cls=True, **train)
+    for trained in (model, YOLO("runs/train/exp/weights/best.pt")):
+        capsys.readouterr()
+        assert trained.val(**keys).results_dict == after.results_dict
+        assert f"data: 2 images of split 'val' in {here / 'data.yaml'}" in capsys.readouterr().out
     (here / "data.yaml").rename(here / "gone.yaml")
     with pytest.raises(SettingsError, match="val needs 'data'"):
         model.val(**keys)
