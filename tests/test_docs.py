@@ -11,7 +11,10 @@ import holdfast
 from holdfast.cli.flags import settings_page
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/SETTINGS.md"]
+PAGES = [
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/SETTINGS.md",
+    "docs/adding-a-family.md", "docs/differences.md",
+]  # fmt: skip
 
 
 def test_settings_page_is_the_generated_one() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from holdfast.errors import SettingsError
 from holdfast.settings import ConvertSettings, DownloadSettings, PredictSettings, TrainSettings, ValSettings
-from holdfast.settings.base import tidy
+from holdfast.settings.base import as_switch, tidy
 
 if TYPE_CHECKING:
     import torch
@@ -155,6 +155,7 @@ class YOLO:
 
         Args:
             keys: keys of `holdfast train`; `data` is needed. `resume=True` continues the run of this file.
+                `pretrained=False` starts the same architecture from random weights.
 
         Returns:
             Metrics of the best weights on the validation images.
@@ -165,7 +166,8 @@ class YOLO:
                 values["resume"] = self._source
         else:
             values.setdefault("model", self._source)
-            values.setdefault("weights", self._weights)
+            if as_switch(values.get("pretrained", True)) is True:
+                values.setdefault("weights", self._weights)
         result = run_train(TrainSettings(**values), say=self._say)
         self._adopt(result.best)
         metrics: DetectionMetrics = result.validation.metrics
@@ -175,7 +177,7 @@ class YOLO:
         """Measures AP as `holdfast val` does.
 
         Args:
-            keys: keys of `holdfast val`; `data` is needed.
+            keys: keys of `holdfast val`. Without `data` it is that of the training, if it is still there.
         """
         settings = ValSettings(**{"model": self._source, **tidy(ValSettings, keys)})
         return run_val(settings, loaded=self._loaded, say=self._say).metrics
@@ -233,13 +235,18 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
 
     _say_notes(settings.notes, settings.verbose, say)
     if not settings.resume:
-        settings = _with_located(settings, "model", "weights")
+        settings = _with_located(settings, "model", "weights", "pretrained")
     return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=say)
 
 
 def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Say = print) -> ValResult:
-    """Runs `holdfast val`; `loaded` spares loading what is there already."""
-    settings.require("model", "data")
+    """Runs `holdfast val`; `loaded` spares loading what is there already.
+
+    Without `data`, a model that was trained here is validated on what it was trained with.
+    """
+    settings.require("model")
+    settings = _on_trained_data(settings)
+    settings.require("data")
     from holdfast.load import load_model
     from holdfast.report.run import finish
     from holdfast.val.run import validate_settings
@@ -317,10 +324,25 @@ def _located(source: str | Path) -> str | Path:
     return locate(source, weights_folder())
 
 
+def _on_trained_data(settings: ValSettings) -> ValSettings:
+    """Returns settings with the data set that our weight file names, unless one is given or it is gone."""
+    path = Path(_located(settings.model))
+    if settings.data or path.suffix != ".pt" or not path.is_file():
+        return settings
+    from holdfast.load import read_checkpoint
+
+    trained = (read_checkpoint(path) or {}).get("settings", {})
+    data = str(trained.get("data", ""))
+    if not data or not Path(data).exists():
+        return settings
+    single = settings.single_cls if "single_cls" in settings.given() else bool(trained.get("single_cls"))
+    return settings.replace(data=data, single_cls=single)
+
+
 def _with_located(settings: TrainSettings, *keys: str) -> TrainSettings:
     """Returns settings that name downloaded files by their paths."""
     given = {key: getattr(settings, key) for key in keys}
-    found = {key: str(_located(value)) for key, value in given.items() if value}
+    found = {key: str(_located(value)) for key, value in given.items() if isinstance(value, str) and value}
     changes = {key: value for key, value in found.items() if value != given[key]}
     return settings.replace(**changes) if changes else settings
 

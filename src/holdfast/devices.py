@@ -4,6 +4,7 @@ explains it.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,33 +20,30 @@ class Device:
     Attributes:
         device: where tensors go.
         note: one sentence for the start-up block.
+        fallback: whether another one was asked for or should have been there; worth a line in a quiet run.
     """
 
     device: torch.device
     note: str
+    fallback: bool = False
 
 
 def choose_device(wanted: str) -> Device:
-    """Turns `''`, `cpu`, `0`, `cuda:0` or `mps` into a device; a device that is not there falls back to the
-    CPU, said so.
+    """Turns `''`, `cpu`, `0`, `cuda:0` or `mps` into a device; a device that is not there, or cannot compute,
+    falls back to the CPU, said so.
 
     Raises:
         DeviceError: several devices, or text that names none.
     """
     text = str(wanted).strip().lower().removeprefix("cuda:")
     if text == "":
-        if torch.cuda.is_available():
-            free = [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
-            best = max(range(len(free)), key=free.__getitem__)
-            name = torch.cuda.get_device_name(best)
-            return Device(torch.device("cuda", best), f"cuda:{best} ({name}, most free memory)")
-        return Device(torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads, no CUDA device found)")
+        return _most_free()
     if text == "cpu":
         return Device(torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads)")
     if text == "mps":
         if torch.backends.mps.is_available():
             return Device(torch.device("mps"), "mps")
-        return Device(torch.device("cpu"), "cpu, because this machine has no MPS device")
+        return Device(torch.device("cpu"), "cpu, because this machine has no MPS device", fallback=True)
     if "," in text:
         raise DeviceError(
             f"Device '{wanted}' names several devices, and this version runs on one.",
@@ -58,13 +56,64 @@ def choose_device(wanted: str) -> Device:
             f"Device '{wanted}' is not a device.", hint="Use a number such as 0, or cpu, or mps."
         )
     number = int(text)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count, reason = _cuda_devices()
     if number < count:
-        return Device(torch.device("cuda", number), f"cuda:{number} ({torch.cuda.get_device_name(number)})")
-    found = "no CUDA device" if count == 0 else f"only {count} CUDA device{'s' if count > 1 else ''}"
-    return Device(
-        torch.device("cpu"), f"cpu, because device {number} was asked for and this machine has {found}"
-    )
+        reason = _fault(number)
+        if not reason:
+            name = torch.cuda.get_device_name(number)
+            return Device(torch.device("cuda", number), f"cuda:{number} ({name})")
+        found = f"it cannot be used: {reason}"
+    elif reason:
+        found = f"CUDA cannot be used: {reason}"
+    elif count:
+        found = f"this machine has only {count} CUDA device{'s' if count > 1 else ''}"
+    else:
+        found = "this machine has no CUDA device"
+    note = f"cpu, because device {number} was asked for and {found}"
+    return Device(torch.device("cpu"), note, fallback=True)
+
+
+def _most_free() -> Device:
+    """The CUDA device with most free memory among those that compute, else the CPU."""
+    count, reason = _cuda_devices()
+    faults = {number: _fault(number) for number in range(count)}
+    free = {number: torch.cuda.mem_get_info(number)[0] for number in range(count) if not faults[number]}
+    broken = [f"cuda:{number} cannot be used: {fault}" for number, fault in faults.items() if fault]
+    if reason:
+        broken.append(f"CUDA cannot be used: {reason}")
+    if free:
+        best = max(free, key=free.__getitem__)
+        why = "; ".join([torch.cuda.get_device_name(best) + ", most free memory", *broken])
+        return Device(torch.device("cuda", best), f"cuda:{best} ({why})", fallback=bool(broken))
+    why = "; ".join(broken) or "no CUDA device found"
+    note = f"cpu ({torch.get_num_threads()} threads, {why})"
+    return Device(torch.device("cpu"), note, fallback=bool(broken))
+
+
+def _cuda_devices() -> tuple[int, str]:
+    """Number of CUDA devices, and why there is none although this torch could use one."""
+    with warnings.catch_warnings(record=True) as caught:  # torch warns of a driver that it cannot use
+        warnings.simplefilter("always")
+        try:
+            count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        except RuntimeError as fault:
+            return 0, _first_line(fault)
+    return count, "" if count or not caught else _first_line(caught[0].message)
+
+
+def _fault(number: int) -> str:
+    """Why a CUDA device cannot compute, found by a try; empty where it can."""
+    try:
+        torch.ones(1, device=torch.device("cuda", number)).add_(1).item()
+        torch.cuda.mem_get_info(number)
+    except (RuntimeError, AssertionError) as fault:
+        return _first_line(fault)
+    return ""
+
+
+def _first_line(message: object) -> str:
+    line = str(message).strip().split("\n")[0].split(" (Triggered internally")[0].rstrip(".")
+    return line or type(message).__name__
 
 
 @dataclass(frozen=True)

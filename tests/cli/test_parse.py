@@ -108,3 +108,19 @@ def test_mistakes_are_named(kind: type[Settings], words: list[str], message: str
     with pytest.raises(SettingsError) as caught:
         parse(kind, words)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("words", [["profile=False"], ["--profile=False", "dropout=0.0"], ["time=None"]])
+def test_keys_of_other_programs_that_ask_for_nothing_are_taken(words: list[str]) -> None:
+    assert TrainSettings(**parse(TrainSettings, words)).given() == {}
+
+
+@pytest.mark.parametrize("words", [["profile=True"], ["--profile"], ["--profile", "False"]])
+def test_others_are_told_what_to_do_instead(words: list[str]) -> None:
+    with pytest.raises(SettingsError, match=r"train has no key 'profile'.*'holdfast val' prints"):
+        TrainSettings(**parse(TrainSettings, words))
+
+
+def test_validation_and_saving_are_switched_off_in_both_words() -> None:
+    words = ["val=False", "--save", "no"]
+    assert TrainSettings(**parse(TrainSettings, words)).given() == {"noval": True, "nosave": True}

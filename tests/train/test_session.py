@@ -65,14 +65,18 @@ def test_checkpoints_load_with_weights_only_and_hold_everything(train: Train) ->
     assert all(v.dtype is torch.float32 for v in content["weights"].values() if v.is_floating_point())
 
 
-def test_a_resumed_run_ends_bit_identical_to_an_uninterrupted_one(train: Train, tmp_path: Path) -> None:
-    whole = train(epochs=3, name="whole", save_period=1)
+@pytest.mark.parametrize(("model", "optimizer"), [("gelan-t", "auto"), ("yolo26n", "MuSGD")])
+def test_a_resumed_run_ends_bit_identical_to_an_uninterrupted_one(
+    train: Train, tmp_path: Path, model: str, optimizer: str
+) -> None:
+    whole = train(model=model, optimizer=optimizer, epochs=3, name="whole", save_period=1)
     half = tmp_path / "half" / "weights"
     half.mkdir(parents=True)
     for source, copy in (("epoch2.pt", "last.pt"), ("best.pt", "best.pt")):
         (half / copy).write_bytes((whole.folder / "weights" / source).read_bytes())
     (half.parent / "results.csv").write_bytes((whole.folder / "results.csv").read_bytes())
-    resumed = train_resume(train, half / "last.pt")
+    # the other keys repeat what the run had
+    resumed = train(resume=str(half / "last.pt"), model=model, optimizer=optimizer, epochs=3)
     assert resumed.folder == half.parent
     a, b = (torch.load(r.folder / "weights" / "last.pt", weights_only=True) for r in (whole, resumed))
     for part in ("weights", "ema"):
@@ -84,9 +88,19 @@ def test_a_resumed_run_ends_bit_identical_to_an_uninterrupted_one(train: Train, 
     assert strip == [{k: v for k, v in row.items() if k != "time"} for row in rows(resumed.folder)]
 
 
-def train_resume(train: Train, path: Path) -> TrainResult:
-    """Resumes with nothing but the path, as a user would; the other keys repeat what the run had."""
-    return train(resume=str(path), epochs=3)
+def test_a_run_of_yolo26_names_its_losses_and_answers_with_the_branch_asked_for(
+    train: Train, said: list[str]
+) -> None:
+    result = train(model="yolo26n", optimizer="MuSGD", epochs=2, nms=True)
+    header = list(rows(result.folder)[0])
+    assert {"train/l1_loss", "val/l1_loss"} < set(header)
+    assert [key for key in header if key.startswith("lr/")] == [f"lr/pg{i}" for i in range(6)]
+    assert any("MuSGD" in line for line in said)
+    best = load_model(result.best).model
+    assert list(best.heads) == ["one_to_many", "one_to_one"]
+    with pytest.raises(SettingsError, match="nms=False is not possible"):
+        train(model="gelan-t", nms=False)
+    assert not (result.folder.parent / "exp2").exists()  # refused before a folder was made
 
 
 def test_resume_refuses_changed_settings_and_finished_runs(train: Train) -> None:

@@ -50,8 +50,12 @@ def _torch(warnings: list[str]) -> list[tuple[str, str]]:
     if built and torch.cuda.is_available():
         facts.append(("cudnn", str(torch.backends.cudnn.version())))  # type: ignore[no-untyped-call]
         for number in range(torch.cuda.device_count()):
-            free, total = torch.cuda.mem_get_info(number)
-            name = torch.cuda.get_device_name(number)
+            try:
+                free, total = torch.cuda.mem_get_info(number)
+                name = torch.cuda.get_device_name(number)
+            except RuntimeError as fault:  # busy, broken, or no memory left for another process
+                warnings.append(f"cuda:{number} cannot be used: {str(fault).splitlines()[0]}")
+                continue
             facts.append((f"cuda:{number}", f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"))
     elif built and _driver():
         warnings.append("torch cannot use the NVIDIA driver; it may be older than the wheel's CUDA.")

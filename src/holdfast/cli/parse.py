@@ -14,6 +14,7 @@ from typing import Any, Union, get_args, get_origin
 
 from holdfast.errors import SettingsError
 from holdfast.settings.base import Settings, field_of
+from holdfast.settings.foreign import foreign
 
 _BOOLEAN_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "0", "1"})
 
@@ -40,6 +41,9 @@ def parse(kind: type[Settings], words: Sequence[str]) -> dict[str, Any]:
                 bare.append(word)
                 continue
             raise _stray(kind, word)
+        if equals and foreign(kind.verb(), spelled):
+            found[spelled] = value  # the settings know what to make of it
+            continue
         key, _ = field_of(kind, spelled)
         accepts = _types(kind, key)
         if equals:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from holdfast.data.image import IMAGE_SUFFIXES, read_size
 from holdfast.data.labels import Fault, Labels, parse_labels
+from holdfast.data.random import Draw, draws
 from holdfast.errors import DataError
 
 MIN_SIDE = 10  # pixels; smaller images show nothing
@@ -138,6 +139,7 @@ def build_index(
     *,
     names: Mapping[int, str],
     single_cls: bool = False,
+    fraction: float = 1.0,
     min_items: int = 0,
     keypoints: tuple[int, int] | None = None,
     workers: int = 8,
@@ -149,6 +151,8 @@ def build_index(
             patterns.
         names: class names by index.
         single_cls: take every class for class 0.
+        fraction: share of the images to take; the choice depends on their number only, and a larger share
+            holds the smaller ones.
         min_items: leave out images with fewer boxes.
         keypoints: (count, numbers per point) when label rows carry keypoints.
         workers: threads.
@@ -160,6 +164,9 @@ def build_index(
     where = ", ".join(str(source) for source in sources)
     if not images:
         raise DataError("no images found.", path=where, hint=f"Expected files ending in {_suffix_list()}.")
+    if fraction < 1:
+        order = np.argsort(draws(0, 0, 0, Draw.FRACTION).random(len(images)), kind="stable")
+        images = [images[i] for i in sorted(order[: max(round(fraction * len(images)), 1)].tolist())]
     chunks = [images[at : at + _CHUNK] for at in range(0, len(images), _CHUNK)]
 
     def scan(chunk: list[bytes]) -> _Scan:

@@ -26,6 +26,7 @@ class Draw(IntEnum):
     FLIP = 5
     MIXUP_MOSAIC = 6
     MIXUP_AFFINE = 7
+    FRACTION = 8
 
 
 def draws(seed: int, epoch: int, index: int, draw: int) -> np.random.Generator:

@@ -291,19 +291,21 @@ class Results:
             picture = picture.copy()
         if save:
             _write_image(Path(filename or self._default_name()), picture)
-        if pil or show:
+        if show:
+            _open_in_viewer(picture, self.path)
+        if pil:
             from PIL import Image
 
-            image = Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
-            if show:
-                image.show(title=self.path)
-            if pil:
-                return image
+            return Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
         return picture
 
-    def show(self, **options: Any) -> None:
-        """Opens the annotated picture in the system's viewer (options of `plot`)."""
-        self.plot(show=True, **options)
+    def show(self, **options: Any) -> bool:
+        """Opens the annotated picture in the system's viewer (options of `plot`).
+
+        Returns:
+            Whether there is a viewer.
+        """
+        return _open_in_viewer(self.plot(**{**options, "show": False, "pil": False}), self.path)
 
     def save(self, filename: str | Path | None = None, **options: Any) -> str:
         """Writes the annotated picture (options of `plot`) and returns its path."""
@@ -358,6 +360,13 @@ class Results:
     def _flat(self, normalize: bool, decimals: int) -> list[dict[str, Any]]:
         rows = self.summary(normalize, decimals)
         return [{**{k: v for k, v in row.items() if k != "box"}, **row["box"]} for row in rows]
+
+
+def _open_in_viewer(image: NDArray[np.uint8], title: str) -> bool:
+    """Hands a BGR image to the first viewer that Pillow finds."""
+    from PIL import Image, ImageShow
+
+    return ImageShow.show(Image.fromarray(np.ascontiguousarray(image[..., ::-1])), title=title)
 
 
 def _write_image(path: Path, image: NDArray[np.uint8]) -> None:

@@ -12,6 +12,7 @@ from holdfast.models.detector import Detector
 from holdfast.post.results import Results
 from holdfast.predict.run import Found, Predictor
 from holdfast.predict.save import Saver
+from holdfast.predict.screen import Screen
 from holdfast.predict.source import Frame, Source, SourceLike, Unreadable
 from holdfast.runs import new_run_folder
 from holdfast.settings import PredictSettings
@@ -71,6 +72,8 @@ def predict_settings(
         )
     pictures = Source(wanted, vid_stride=settings.vid_stride)
     device = choose_device(settings.device)
+    if device.fallback and not settings.verbose:
+        say(f"device: {device.note}")
     precision = choose_inference_precision(device.device, settings.half)
     predictor = Predictor(
         model,
@@ -85,6 +88,12 @@ def predict_settings(
         agnostic=settings.agnostic_nms,
         batch=settings.batch,
     )
+    look = {
+        "boxes": settings.show_boxes,
+        "labels": settings.show_labels,
+        "conf": settings.show_conf,
+        "line_width": settings.line_width,
+    }
     saver = None
     if settings.save or settings.save_txt or settings.save_crop:
         saver = Saver(
@@ -93,18 +102,23 @@ def predict_settings(
             txt=settings.save_txt,
             conf=settings.save_conf,
             crops=settings.save_crop,
-            line_width=settings.line_width,
-            show_labels=settings.show_labels,
-            show_conf=settings.show_conf,
+            look=look,
         )
+    screen = Screen(look, say) if settings.show else None
     if settings.verbose:
         say(f"device: {device.note}; precision: {precision.note}")
-    results = _run(predictor, pictures, saver, say, verbose=settings.verbose)
+    results = _run(predictor, pictures, saver, screen, say, verbose=settings.verbose)
     return results if stream else list(results)
 
 
 def _run(
-    predictor: Predictor, pictures: Source, saver: Saver | None, say: Callable[[str], None], *, verbose: bool
+    predictor: Predictor,
+    pictures: Source,
+    saver: Saver | None,
+    screen: Screen | None,
+    say: Callable[[str], None],
+    *,
+    verbose: bool,
 ) -> Iterator[Results]:
     tally = _Tally()
     found = predictor(pictures)
@@ -118,6 +132,8 @@ def _run(
             if saver is not None:
                 item.result.save_dir = str(saver.folder)
                 saver.save(item.frame, item.result)
+            if screen is not None:
+                screen.show(item.frame, item.result)
             if verbose:
                 say(_line(item, len(pictures)))
             yield item.result

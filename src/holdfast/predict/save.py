@@ -6,7 +6,9 @@ the second becomes `1_2`. Frames of a video share its stem; their label files en
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -30,9 +32,7 @@ class Saver:
         txt: write `labels/<stem>.txt`.
         conf: add the confidence to label rows.
         crops: write `crops/<class>/<stem>.jpg`.
-        line_width: of boxes, pixels; None goes by the size of the picture.
-        show_labels: draw class names.
-        show_conf: draw confidences.
+        look: how pictures are drawn, options of `Results.plot`.
     """
 
     def __init__(
@@ -43,13 +43,11 @@ class Saver:
         txt: bool = False,
         conf: bool = False,
         crops: bool = False,
-        line_width: int | None = None,
-        show_labels: bool = True,
-        show_conf: bool = True,
+        look: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
         self.pictures, self.txt, self.conf, self.crops = pictures, txt, conf, crops
-        self.line_width, self.show_labels, self.show_conf = line_width, show_labels, show_conf
+        self.look = look
         self.labels = 0
         self._stems: dict[str, str] = {}
         self._taken: set[str] = set()
@@ -69,16 +67,11 @@ class Saver:
         if self.crops and len(result):
             result.save_crop(self.folder / "crops", file_name=f"{numbered}.jpg")
         if self.pictures:
-            look: dict[str, Any] = {
-                "conf": self.show_conf,
-                "labels": self.show_labels,
-                "line_width": self.line_width,
-            }
             if frame.video is None:
                 suffix = Path(frame.path).suffix.lower()
-                result.save(self.folder / f"{stem}{suffix if suffix in WRITABLE else '.jpg'}", **look)
+                result.save(self.folder / f"{stem}{suffix if suffix in WRITABLE else '.jpg'}", **self.look)
             else:
-                self._write_frame(frame, stem, result.plot(**look))
+                self._write_frame(frame, stem, result.plot(**self.look))
 
     def close(self) -> None:
         """Finishes the video that is open."""

@@ -19,16 +19,18 @@ from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
 from holdfast.errors import SettingsError, did_you_mean
+from holdfast.settings.foreign import foreign, is_idle
 from holdfast.settings.presets import read_overrides
 
 # Historic spelling -> our key; used where the class has our key and not the historic one.
 ALIASES: Mapping[str, str] = types.MappingProxyType({
     "img": "imgsz", "img_size": "imgsz", "image_size": "imgsz", "batch_size": "batch", "cfg": "model",
     "weights": "model", "conf_thres": "conf", "iou_thres": "iou", "line_thickness": "line_width",
+    "boxes": "show_boxes",
 })
 
 # Historic spelling -> our key with the opposite meaning.
-OPPOSITES: Mapping[str, str] = types.MappingProxyType({"end2end": "nms"})
+OPPOSITES: Mapping[str, str] = types.MappingProxyType({"end2end": "nms", "save": "nosave", "val": "noval"})
 
 
 def _text(value: object) -> object:
@@ -59,10 +61,11 @@ def as_switch(value: object) -> object:
 
 
 def _device(value: object) -> object:
-    """Accepts 0, [0, 1] and None beside '0', '0,1' and ''."""
+    """Accepts 0, [0, 1], a `torch.device` and None beside '0', '0,1', 'cuda:0' and ''."""
     if isinstance(value, list | tuple):
         return ",".join(str(item) for item in value)
-    return _text(value)
+    kind = type(value)
+    return str(value) if (kind.__module__, kind.__name__) == ("torch", "device") else _text(value)
 
 
 def casefold(*choices: str) -> BeforeValidator:
@@ -192,7 +195,7 @@ def tidy(kind: type[Settings], keys: Mapping[str, Any]) -> dict[str, Any]:
         keys: spelling -> value. `no_x` (or `nosave`) sets the boolean `x` (`save`) to the opposite.
 
     Returns:
-        field name -> value, in the order given.
+        field name -> value, in the order given; without keys of other programs that ask for nothing.
 
     Raises:
         SettingsError: for an unknown key, or the same key in two spellings.
@@ -200,6 +203,8 @@ def tidy(kind: type[Settings], keys: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     spelled: dict[str, str] = {}
     for word, value in keys.items():
+        if is_idle(kind.verb(), word, value):
+            continue
         key, value = field_of(kind, word, value)
         if key in spelled:
             raise SettingsError(f"'{key}' is given twice, as '{spelled[key]}' and '{word}'.")
@@ -224,7 +229,11 @@ def field_of(kind: type[Settings], word: str, value: Any = None) -> tuple[str, A
     if rest in fields:
         if isinstance(value, str):
             value = value.strip().lower() not in ("false", "0", "no", "off")
-        return rest, not value
+        return rest, None if value is None else not value
+    known = foreign(kind.verb(), word)
+    if known is not None:
+        given = "" if value is None else f", so {word}={value} is not possible"
+        raise SettingsError(f"{kind.verb()} has no key '{word}'{given}.", hint=known.instead)
     spellings = [*fields, *(alias for alias, target in ALIASES.items() if target in fields)]
     near = did_you_mean(key, spellings)
     hint = near.strip() or f"See 'holdfast {kind.verb()} --help'."
@@ -253,7 +262,8 @@ def expected(field: FieldInfo) -> str:
 def _kind(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin is Literal:
-        return "one of " + ", ".join(str(choice) for choice in get_args(annotation))
+        choices = [str(choice) for choice in get_args(annotation)]
+        return choices[0] if len(choices) == 1 else "one of " + ", ".join(choices)
     if origin in (Union, types.UnionType):
         parts = [_kind(part) for part in get_args(annotation)]
         return " or ".join(part.removeprefix("one of ") for part in parts)

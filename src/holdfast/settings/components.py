@@ -26,6 +26,8 @@ from holdfast.settings.base import (
     casefold,
 )
 
+_OFF = ("off", "false", "none", "no", "0", "")
+
 Optimizer = Annotated[
     Literal["auto", "SGD", "Adam", "AdamW", "LION", "MuSGD"],
     casefold("auto", "SGD", "Adam", "AdamW", "LION", "MuSGD")]
@@ -35,6 +37,8 @@ AmpType = Annotated[
                     if isinstance(value, str) else value)]
 Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
+Cache = Annotated[
+    Literal["off"], BeforeValidator(lambda value: "off" if str(value).lower() in _OFF else value)]
 Names = Annotated[tuple[str, ...], BeforeValidator(as_items)]
 
 
@@ -44,8 +48,17 @@ class StartModelSettings(Settings):
     title: ClassVar[str] = "Model"
     model: Text = Field("yolov9-t", description="model name (see 'holdfast models') or weight file to train")
     weights: Text = Field("", description="weight file for a named model; empty starts random")
+    pretrained: Switch = Field(
+        True, description="False: random weights even where a file is given; a file: the same as weights")
     freeze: int | Parts = Field(
         0, description="what stays untrained: the first N layers, or a list of layer numbers or name parts")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        named = isinstance(self.pretrained, str) and self.pretrained
+        if self.weights and (named or self.pretrained is False) and self.weights != self.pretrained:
+            raise ValueError(f"weights={self.weights} and pretrained={self.pretrained} exclude each other")
+        return self
 
 
 class ReadyModelSettings(Settings):
@@ -71,6 +84,8 @@ class DataSettings(Settings):
     batch: int = Field(16, ge=1, description="images per optimizer step (train) or per forward pass (val)")
     workers: int = Field(8, ge=0, le=256, description="loader threads, one per core at most; 0 uses none")
     single_cls: bool = Field(False, description="treat all classes as one")
+    cache: Cache = Field(
+        "off", description="keeping decoded images; this version decodes each image when it is needed")
 
     @property
     def threads(self) -> int:
@@ -83,6 +98,8 @@ class TrainDataSettings(Settings):
     """Selection of training images."""
 
     title: ClassVar[str] = "Data"
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training images to use, the same ones in every run")
     min_items: int = Field(0, ge=0, description="leave out training images with fewer boxes than this")
 
 
@@ -179,6 +196,8 @@ class TrainRunSettings(Settings):
     epochs: int = Field(100, ge=1, description="passes over the training images")
     patience: int = Field(100, ge=0, description="stop after so many epochs without a better score; 0 never")
     seed: int = Field(0, ge=0, description="start of every random draw; the same seed gives the same data")
+    deterministic: bool = Field(
+        True, description="on a GPU take only convolutions that repeat exactly (a CPU has no others)")
     val_interval: int = Field(1, ge=1, description="validate every N epochs, and after the last")
     noval: bool = Field(False, description="validate only after the last epoch")
     nosave: bool = Field(False, description="write checkpoints only after the last epoch")
@@ -228,8 +247,10 @@ class PredictOutputSettings(Settings):
     save_conf: bool = Field(False, description="add the confidence to label files")
     save_crop: bool = Field(False, description="write one picture per detection")
     line_width: OptionalInt = Field(None, ge=1, description="line width in pixels; none goes by image size")
+    show_boxes: bool = Field(True, description="draw boxes, with what is written beside them")
     show_labels: bool = Field(True, description="draw class names")
     show_conf: bool = Field(True, description="draw confidences")
+    show: bool = Field(False, description="open annotated pictures in the system's viewer")
     project: Text = Field("runs/detect", description="folder that holds the runs")
     name: Text = Field("predict", description="folder of this run; numbered when it exists")
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,6 +129,8 @@ def fit(
         settings, content, folder = _resumed(settings, say)
     talk = say if settings.verbose else _silent
     device = choose_device(settings.device)
+    if device.fallback and not settings.verbose:
+        say(f"device: {device.note}")
     precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
@@ -139,6 +141,8 @@ def fit(
     loaded = _starting_model(settings, names)
     loaded.model.spare(settings.nms)  # an impossible choice is refused now, not after an epoch
     model = _placed(loaded, settings, device)
+    stride = max(model.strides)
+    imgsz = max(-(-settings.imgsz // stride) * stride, 64)
     batch = min(settings.batch, len(train_index))
     steps = steps_per_epoch(len(train_index), batch)
     choice = choose_optimizer(
@@ -193,6 +197,7 @@ def fit(
         precision=precision,
         choice=choice,
         batch=batch,
+        imgsz=imgsz,
     )
     write_json(folder / "manifest.json", facts)
     for line in _announcement(facts, folder, progress):
@@ -213,7 +218,7 @@ def fit(
     )
     samples = TrainSamples(
         train_index,
-        imgsz=_imgsz(settings),
+        imgsz=imgsz,
         seed=settings.seed,
         epochs=settings.epochs,
         close_mosaic=settings.close_mosaic,
@@ -242,7 +247,8 @@ def fit(
     evaluator = make_evaluator(
         val_index,
         names=names,
-        imgsz=_imgsz(settings),
+        imgsz=imgsz,
+        stride=stride,
         batch=2 * batch,
         workers=settings.threads,
         rect=settings.rect,
@@ -256,7 +262,7 @@ def fit(
     )
     pin = device.device.type == "cuda"
     loader = TrainLoader(samples, batch=batch, workers=settings.threads, seed=settings.seed, pin=pin)
-    with closing(evaluator), closing(loader):
+    with closing(evaluator), closing(loader), _repeatable(settings.deterministic):
         progress = run_epochs(
             stepper,
             loader,
@@ -301,6 +307,17 @@ def fit(
     return TrainResult(folder, best, result, progress)
 
 
+@contextmanager
+def _repeatable(wanted: bool) -> Iterator[None]:
+    """Holds a GPU to convolutions that repeat exactly, or lets it choose; afterwards it is as before."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
 def _silent(text: str) -> None:
     """Takes a line and drops it."""
 
@@ -316,6 +333,7 @@ def _index(dataset: DatasetFile, split: str, settings: TrainSettings) -> Index:
         dataset.splits[split],
         names=dataset.names,
         single_cls=settings.single_cls,
+        fraction=settings.fraction if split == "train" else 1.0,
         min_items=settings.min_items if split == "train" else 0,
         workers=settings.threads,
     )
@@ -323,9 +341,14 @@ def _index(dataset: DatasetFile, split: str, settings: TrainSettings) -> Index:
 
 def _starting_model(settings: TrainSettings, names: Mapping[int, str]) -> LoadedModel:
     """Returns the model to train: `model` filled with what fits of `weights`, or that of `weights` alone."""
-    if settings.weights and "model" not in settings.given():
-        return load_model(settings.weights, names=names)
-    return load_model(settings.model, names=names, weights=settings.weights or None)
+    named = settings.pretrained if isinstance(settings.pretrained, str) else ""
+    weights = settings.weights or named
+    if weights and "model" not in settings.given():
+        return load_model(weights, names=names)
+    loaded = load_model(settings.model, names=names, weights=weights or None)
+    if settings.pretrained is False and loaded.transfer is not None:
+        return load_model(loaded.model.name, names=names)
+    return loaded
 
 
 def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> Detector:
@@ -340,10 +363,6 @@ def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> Det
         names = loaded.model.keymap(loaded.model.layout)
         freeze(model, settings.freeze, layer_of=lambda key: int(names.to_official(key).split(".")[1]))
     return model
-
-
-def _imgsz(settings: TrainSettings) -> int:
-    return max(-(-settings.imgsz // 32) * 32, 64)
 
 
 def _shape(settings: TrainSettings) -> Shape:
@@ -364,6 +383,7 @@ def _facts(
     precision: Precision,
     choice: OptimChoice,
     batch: int,
+    imgsz: int,
 ) -> dict[str, Any]:
     """Returns what was decided and on what the run stands, as plain data for the manifest and the
     checkpoints.
@@ -384,9 +404,11 @@ def _facts(
         "precision": precision.note,
         "batch": batch,
         "asked_batch": settings.batch,
-        "imgsz": _imgsz(settings),
+        "imgsz": imgsz,
         "asked_imgsz": settings.imgsz,
+        "stride": max(model.strides),
         "optimizer": choice.note,
+        "fraction": settings.fraction,
         "train_images": len(train_index),
         "val_images": len(val_index),
         "train_fingerprint": train_index.fingerprint,
@@ -401,7 +423,8 @@ def _announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) ->
         f"Holdfast {facts['holdfast']}, torch {facts['torch']}, Python {facts['python']}",
         f"  model      {facts['model']}, {facts['parameters']:,} parameters, {facts['origin']}",
         f"  data       {facts['train_images']} train, {facts['val_images']} val images, "
-        f"{len(facts['classes'])} classes",
+        f"{len(facts['classes'])} classes"
+        + (f" (fraction {facts['fraction']:g} of the training images)" if facts["fraction"] < 1 else ""),
         f"  device     {facts['device']}",
         f"  precision  {facts['precision']}",
         f"  batch      {facts['batch']} images per optimizer step"
@@ -411,7 +434,8 @@ def _announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) ->
     ]
     if facts["imgsz"] != facts["asked_imgsz"]:
         lines.append(
-            f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; sizes are multiples of 32)"
+            f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; this model takes multiples of "
+            f"{facts['stride']} from 64 up)"
         )
     lines += [f"  train: {line}" for line in facts["train_problems"]]
     lines += [f"  val: {line}" for line in facts["val_problems"]]

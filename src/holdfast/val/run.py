@@ -62,6 +62,7 @@ class Evaluator:
         index: images and labels.
         names: class names.
         imgsz: long side of the network input, pixels.
+        stride: what input sides are multiples of: the model's largest.
         batch: images per forward.
         workers: loader workers.
         rect: pad each batch only to its own shape.
@@ -80,6 +81,7 @@ class Evaluator:
         *,
         names: Mapping[int, str],
         imgsz: int,
+        stride: int,
         batch: int,
         workers: int,
         rect: bool,
@@ -100,7 +102,9 @@ class Evaluator:
         self.max_det = max_det
         self.nms = nms
         self.single_cls = single_cls
-        samples = EvalSamples(index, imgsz=imgsz, stride=32, rect=rect, pad=0.5 if rect else 0.0, batch=batch)
+        samples = EvalSamples(
+            index, imgsz=imgsz, stride=stride, rect=rect, pad=0.5 if rect else 0.0, batch=batch
+        )
         self.loader = EvalLoader(samples, batch=batch, workers=workers, pin=device.type == "cuda")
 
     def __call__(
@@ -250,6 +254,8 @@ def validate_settings(
         DataError: the data set is missing, empty, or has other classes than the model.
     """
     device = choose_device(settings.device)
+    if device.fallback and not settings.verbose:
+        say(f"device: {device.note}")
     precision = choose_precision(device.device, amp=settings.half, amp_dtype="auto")
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dataset.names
@@ -265,6 +271,7 @@ def validate_settings(
         index,
         names=names,
         imgsz=settings.imgsz,
+        stride=max(model.strides),
         batch=settings.batch,
         workers=workers,
         rect=settings.rect,
