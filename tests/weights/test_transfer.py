@@ -91,9 +91,8 @@ def test_rows_of_shared_classes_go_by_name(name: str, own: bool) -> None:
     else:
         transfer = load_official_state_dict(model, official_state_dict(giver), names=giver.names)
     assert (transfer.shared, transfer.classes) == (2, 3)
-    assert "class rows by name for 2 of 3 classes" in str(transfer)
-    assert len(transfer.skipped) == len(before) == 12
-    assert set(transfer.reasons.values()) == {"2 of 3 rows, by name"}
+    assert (transfer.skipped, transfer.total - transfer.loaded, len(before)) == ([], 12, 12)
+    assert str(transfer).endswith(" tensors, class rows by name for 2 of 3 classes")
     for key, got in rows(model).items():
         assert torch.equal(got[[0, 2]], theirs[key][[3, 1]])
         assert torch.equal(got[1], before[key][1])

@@ -26,7 +26,7 @@ class Transfer:
     """What a transfer did, counted over the model's tensors.
 
     Attributes:
-        loaded: tensors filled, whole.
+        loaded: tensors filled, all of their rows.
         total: tensors of the model, with the constants of its heads.
         skipped: the model's tensors that kept their values.
         reasons: why, for each of `skipped`.
@@ -163,7 +163,6 @@ def _fill(
     shared = _shared(names or {}, model.names)
     class_layers = model.class_layers
     reasons: dict[str, str] = {}
-    partial: dict[str, str] = {}
     fitting: list[tuple[Tensor, Tensor]] = []
     rows: list[tuple[Tensor, Tensor]] = []
     for key, target in own.items():
@@ -172,20 +171,18 @@ def _fill(
             reasons[rename(key)] = "not in the file"
         elif shared and key in class_layers and value.shape == (len(names or ()), *target.shape[1:]):
             rows.append((target, value))
-            if len(shared) < len(target):
-                partial[rename(key)] = f"{len(shared)} of {len(target)} rows, by name"
         elif value.shape != target.shape:
             reasons[rename(key)] = f"{_shape(value)} in the file, {_shape(target)} in the model"
         elif key.endswith(".bins") and not torch.equal(value.float(), target.float()):
             reasons[rename(key)] = "not 0, 1, 2, ... in the file"
         else:
             fitting.append((target, value))
-    skipped = {**reasons, **partial}
+    whole = rows if len(shared) == model.classes else []
     transfer = Transfer(
-        loaded=len(own) - len(skipped),
+        loaded=len(fitting) + len(whole),
         total=len(own),
-        skipped=list(skipped),
-        reasons=skipped,
+        skipped=list(reasons),
+        reasons=reasons,
         unused=unused,
         shared=len(shared) if rows else None,
         classes=model.classes,
