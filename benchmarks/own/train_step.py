@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from common import serve
+from holdfast.data.batch import scaled
 from holdfast.devices import cpu_has_bf16
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import combine
@@ -49,7 +50,7 @@ class Own:
         start, cpu = time.perf_counter(), time.process_time()
         for _ in range(steps):
             marks = [time.perf_counter()]
-            x = self.images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+            x = scaled(self.images, dtype=torch.bfloat16 if amp else torch.float32, channels_last=True)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
                 outputs = self.model(x)
             marks.append(time.perf_counter())

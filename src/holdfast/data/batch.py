@@ -43,6 +43,16 @@ def new_buffer(batch: int, height: int, width: int, *, pin: bool = False) -> Ten
     return torch.empty((batch, height, width, 3), dtype=torch.uint8, pin_memory=pin)
 
 
+def scaled(images: Tensor, *, dtype: torch.dtype, channels_last: bool) -> Tensor:
+    """Images (B, 3, H, W) uint8 as numbers in [0, 1] of the format the network computes in.
+
+    Every byte is a number of each 16-bit format too, so the quotient is rounded once, as it would be on the
+    way through float32.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return images.to(dtype, memory_format=layout).div_(255.0)
+
+
 def collate(buffer: Tensor, samples: Sequence[Sample], paths: list[str]) -> Batch:
     """Joins samples that were drawn into `buffer` (B, H, W, 3)."""
     counts = torch.tensor([len(sample.classes) for sample in samples], dtype=torch.int64)

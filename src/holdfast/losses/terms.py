@@ -92,7 +92,9 @@ class _SoftBce(Function):
         ctx.save_for_backward(logits, image, cell, classes, score)
         ctx.smoothing = smoothing
         flat = logits.flatten(2)
-        total = F.softplus(logits.float()).sum() - (flat[image, classes, cell].float() * score).sum() * (
+        own = logits.to(torch.float32, copy=True)
+        F.softplus(own, out=own)  # type: ignore[call-arg]
+        total = own.sum() - (flat[image, classes, cell].float() * score).sum() * (
             1 - smoothing
         )
         if smoothing:
@@ -103,7 +105,7 @@ class _SoftBce(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits, image, cell, classes, score = ctx.saved_tensors
-        slope = logits.float().sigmoid()
+        slope = logits.to(torch.float32, copy=True).sigmoid_()
         flat(slope).index_add_(0, flat_index(slope, image, classes, cell), score, alpha=ctx.smoothing - 1)
         if ctx.smoothing:
             slope.flatten(2)[image, :, cell] -= (score * (ctx.smoothing / slope.shape[1])).unsqueeze(1)

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -29,6 +28,7 @@ from holdfast.models.published import DETECTION_ONLY, KeyMap, Layout, layer_numb
 from holdfast.nn.attention import C2PSA, PSABlock
 from holdfast.nn.c3 import Bottleneck, C3k, C3k2
 from holdfast.nn.conv import Conv
+from holdfast.nn.join import join
 from holdfast.nn.pool import SPPF, upsample
 
 STRIDES = (8, 16, 32)
@@ -121,11 +121,11 @@ class Neck(nn.Module):
         self.out5 = _block(c4 + c5, c5, spec, inner="attention")
 
     def forward(self, pyramid: Pyramid) -> Pyramid:
-        n4 = self.up4(torch.cat((upsample(pyramid.p5), pyramid.p4), 1))
-        p3 = self.up3(torch.cat((upsample(n4), pyramid.p3), 1))
-        p4 = self.out4(torch.cat((self.down4(p3), n4), 1))
+        n4 = self.up4(join((upsample(pyramid.p5), pyramid.p4)))
+        p3 = self.up3(join((upsample(n4), pyramid.p3)))
+        p4 = self.out4(join((self.down4(p3), n4)))
         del n4
-        p5 = self.out5(torch.cat((self.down5(p4), pyramid.p5), 1))
+        p5 = self.out5(join((self.down5(p4), pyramid.p5)))
         return Pyramid(p3, p4, p5)
 
 

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -29,6 +28,7 @@ from holdfast.models.outputs import Branch, DetectOutputs
 from holdfast.nn.bridge import CBLinear, cb_fuse
 from holdfast.nn.conv import Conv
 from holdfast.nn.elan import ELAN1, RepNCSPELAN4
+from holdfast.nn.join import join
 from holdfast.nn.pool import SPPELAN, AConv, ADown, upsample
 
 STRIDES = (8, 16, 32)
@@ -205,8 +205,8 @@ class TopDown(nn.Module):
 
     def forward(self, pyramid: Pyramid) -> Pyramid:
         n5 = self.spp(pyramid.p5)
-        n4 = self.up4(torch.cat((upsample(n5), pyramid.p4), 1))
-        n3 = self.up3(torch.cat((upsample(n4), pyramid.p3), 1))
+        n4 = self.up4(join((upsample(n5), pyramid.p4)))
+        n3 = self.up3(join((upsample(n4), pyramid.p3)))
         return Pyramid(n3, n4, n5)
 
 
@@ -224,9 +224,9 @@ class Neck(TopDown):
 
     def forward(self, pyramid: Pyramid) -> Pyramid:
         p3, n4, n5 = super().forward(pyramid)
-        p4 = self.out4(torch.cat((self.down4(p3), n4), 1))
+        p4 = self.out4(join((self.down4(p3), n4)))
         del n4
-        p5 = self.out5(torch.cat((self.down5(p4), n5), 1))
+        p5 = self.out5(join((self.down5(p4), n5)))
         return Pyramid(p3, p4, p5)
 
 

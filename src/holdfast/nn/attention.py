@@ -10,11 +10,11 @@ Dimensions: B batch, C channels, H W height and width, N = H W cells, h heads.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from holdfast.nn.conv import Conv
+from holdfast.nn.join import join
 
 
 class Attention(nn.Module):
@@ -71,5 +71,5 @@ class C2PSA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = self.cv1(x).chunk(2, 1)
-        out: Tensor = self.cv2(torch.cat((a, self.m(b)), 1))
+        out: Tensor = self.cv2(join((a, self.m(b))))
         return out

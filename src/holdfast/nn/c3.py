@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from holdfast.nn.conv import Conv
+from holdfast.nn.join import fork, join
 
 
 class Bottleneck(nn.Module):
@@ -47,7 +47,7 @@ class C3k(nn.Module):
         self.m = nn.Sequential(*(Bottleneck(half, hidden=half) for _ in range(2)))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        out: Tensor = self.cv3(join((self.m(self.cv1(x)), self.cv2(x))))
         return out
 
 
@@ -73,8 +73,11 @@ class C3k2(nn.Module):
         self.m = nn.ModuleList(inner(hidden) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = list(self.cv1(x).chunk(2, 1))
+        halves = self.cv1(x)  # (B, 2 hidden, H, W)
+        halves, last = fork(halves, halves.shape[1] // 2)
+        y = [halves]
         for block in self.m:
-            y.append(block(y[-1]))
-        out: Tensor = self.cv2(torch.cat(y, 1))
+            last = block(last)
+            y.append(last)
+        out: Tensor = self.cv2(join(y))
         return out

@@ -5,10 +5,10 @@ Dimensions: B batch, C channels, H W feature height and width.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from holdfast.nn.conv import Conv, RepConvN
+from holdfast.nn.join import join
 
 
 class RepNBottleneck(nn.Module):
@@ -36,5 +36,5 @@ class RepNCSP(nn.Module):
         self.m = nn.Sequential(*(RepNBottleneck(half) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        out: Tensor = self.cv3(join((self.m(self.cv1(x)), self.cv2(x))))
         return out

@@ -9,11 +9,11 @@ Dimensions: B batch, C channels, H W height and width.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from holdfast.nn.conv import Conv
 from holdfast.nn.csp import RepNCSP
+from holdfast.nn.join import fork, join
 
 
 class _Aggregation(nn.Module):
@@ -29,11 +29,9 @@ class _Aggregation(nn.Module):
         self.cv4 = Conv(split + 2 * branch, c2)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.cv1(x)  # (B, split, H, W)
-        # A compact copy of the second half: every convolution on the slice would make its own, and
-        # backward would keep all of `y` alive for it.
-        a = self.cv2(y[:, self.kept :].clone())  # (B, branch, H, W)
-        out: Tensor = self.cv4(torch.cat((y, a, self.cv3(a)), 1))
+        y, rest = fork(self.cv1(x), self.kept)  # (B, split, H, W)
+        a = self.cv2(rest)  # (B, branch, H, W)
+        out: Tensor = self.cv4(join((y, a, self.cv3(a))))
         return out
 
 

@@ -6,11 +6,11 @@ height and width. Dimensions: B batch, C channels, H W height and width.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from holdfast.nn.conv import Conv
+from holdfast.nn.join import join
 
 
 class AConv(nn.Module):
@@ -38,7 +38,7 @@ class ADown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = F.avg_pool2d(x, 2, 1).chunk(2, 1)
-        return torch.cat((self.cv1(a), self.cv2(F.max_pool2d(b, 3, 2, 1))), 1)
+        return join((self.cv1(a), self.cv2(F.max_pool2d(b, 3, 2, 1))))
 
 
 class SPPELAN(nn.Module):
@@ -53,7 +53,7 @@ class SPPELAN(nn.Module):
         y = [self.cv1(x)]
         for _ in range(3):
             y.append(F.max_pool2d(y[-1], 5, 1, 2))
-        out: Tensor = self.cv5(torch.cat(y, 1))
+        out: Tensor = self.cv5(join(y))
         return out
 
 
@@ -72,7 +72,7 @@ class SPPF(nn.Module):
         y = [self.cv1(x)]
         for _ in range(3):
             y.append(F.max_pool2d(y[-1], 5, 1, 2))
-        out: Tensor = self.cv2(torch.cat(y, 1))
+        out: Tensor = self.cv2(join(y))
         return out.add_(x)  # SiLU keeps its input for backward, not its output, so this may overwrite
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from holdfast.data.batch import scaled
 from holdfast.data.letterbox import Letterbox, apply, fit, smallest_shape
 from holdfast.errors import DataError
 from holdfast.models.detector import Detector
@@ -175,10 +176,10 @@ class Predictor:
         with torch.inference_mode():
             start = self._now()
             x = _stack([item.pixels for item in group]).to(self.device, non_blocking=True)
-            integer = x.dtype == torch.uint8
-            x = x.to(self.dtype, memory_format=torch.channels_last)
-            if integer:
-                x = x.div_(255.0)
+            if x.dtype == torch.uint8:
+                x = scaled(x, dtype=self.dtype, channels_last=True)
+            else:
+                x = x.to(self.dtype, memory_format=torch.channels_last)
             prepared = self._now()
             outputs = self.network(x)
             computed = self._now()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from holdfast.data.batch import scaled
 from holdfast.devices import Precision
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import BranchLoss, combine
@@ -65,10 +66,9 @@ class Stepper:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Moves uint8 images to the device and scales them there to [0, 1] float32, (B, 3, H, W)."""
+        """Moves uint8 images to the device and scales them there to [0, 1], (B, 3, H, W)."""
         moved = images.to(self.device, non_blocking=True)
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return moved.to(torch.float32, memory_format=layout).div_(255.0)
+        return scaled(moved, dtype=self.precision.dtype, channels_last=self.channels_last)
 
     def run(self, images: Tensor, targets: Targets, *, progress: float = 0.0) -> Tensor:
         """Does one step over a batch.

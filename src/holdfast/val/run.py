@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holdfast.data.batch import Batch
+from holdfast.data.batch import Batch, scaled
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
 from holdfast.data.loader import EvalLoader
@@ -131,11 +131,8 @@ class Evaluator:
         with torch.inference_mode():
             for number, batch in enumerate(self.loader):
                 start = self._now()
-                x = (
-                    batch.images.to(self.device, non_blocking=True)
-                    .to(torch.float32, memory_format=torch.channels_last)
-                    .div_(255.0)
-                )
+                pixels = batch.images.to(self.device, non_blocking=True)
+                x = scaled(pixels, dtype=self.precision.dtype, channels_last=True)
                 ready = self._now()
                 with torch.autocast(
                     self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed
