@@ -234,7 +234,7 @@ class PredictRunSettings(Settings):
     classes: Ints = Field(None, description="keep only these class numbers")
     agnostic_nms: bool = Field(False, description="let boxes of different classes suppress each other")
     batch: int = Field(1, ge=1, description="images per forward pass")
-    half: Half = Field("auto", description="compute in 16 bits; auto does where a CPU has bfloat16 units")
+    half: Half = Field(False, description="compute in 16 bits; auto does where a CPU has bfloat16 units")
     vid_stride: int = Field(1, ge=1, description="use every N-th frame of a video")
 
 
