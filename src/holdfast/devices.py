@@ -151,8 +151,8 @@ def cpu_has_bf16() -> bool:
 def choose_inference_precision(device: torch.device, half: str | bool) -> Precision:
     """Chooses the format of prediction: `auto` takes bfloat16 on CPUs that have it and float32 elsewhere.
 
-    On such CPUs bfloat16 nearly halves the time of the network, moves boxes by a fraction of a pixel and scores
-    by up to a few hundredths.
+    On such CPUs bfloat16 nearly halves the time of the network, moves boxes by a fraction of a pixel and
+    scores by up to a few hundredths.
     """
     if half == "auto":
         half = device.type == "cpu" and cpu_has_bf16()
