@@ -1,9 +1,9 @@
-"""Parting and joining of channels whose gradients are dense.
+"""Parting and joining of channels with gradients as the backward pass wants them.
 
 The gradient of a concatenation is cut into slices. On a CPU the backward pass of an activation takes seven to
 nine times as long on a channels-last slice as on a dense map, and copying the slice first costs a tenth of
-that. The gradient of a slice is a whole map of zeros around it, which is then added to another map; `fork`
-adds the slice alone.
+that; other devices take slices as they are. The gradient of a slice is a whole map of zeros around it, which
+is then added to another map; `fork` adds the slice alone.
 
 Dimensions: B batch, C channels, H W height and width.
 """
@@ -61,4 +61,5 @@ class _Join(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part.clone() for part in torch.split(grad, ctx.widths, 1))
+        parts = torch.split(grad, ctx.widths, 1)
+        return tuple(part.clone() if part.device.type == "cpu" else part for part in parts)
