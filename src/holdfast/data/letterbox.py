@@ -38,6 +38,11 @@ class Letterbox(NamedTuple):
     height: int
     width: int
 
+    @property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """(3, 3), original to input pixels."""
+        return np.array([[self.scale_x, 0.0, self.left], [0.0, self.scale_y, self.top], [0.0, 0.0, 1.0]])
+
     def to_original(self, boxes: Boxes) -> Boxes:
         """Maps boxes (..., 4) xyxy from input to original pixels, clipped to the image."""
         shift = self._like(boxes, (self.left, self.top) * 2)
