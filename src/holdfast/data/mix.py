@@ -87,7 +87,7 @@ def hidden_share(boxes: Boxes, others: Boxes) -> Floats:
 
 
 def fill_outlines(objects: Objects, *, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Returns a mask (height, width) uint8, 255 inside the outline of any object."""
+    """Returns a mask (height, width) uint8, 255 inside the outline of any object and on its edge."""
     mask = np.zeros((height, width), dtype=np.uint8)
     for number in range(len(objects)):
         points = np.rint((objects.outline(number) - 0.5) * (1 << _SUBPIXELS)).astype(np.int32)

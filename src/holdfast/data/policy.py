@@ -151,7 +151,8 @@ def _brightness(_image: Image, amount: float) -> Table:
 
 
 def _contrast(image: Image, amount: float) -> Table:
-    mean = float(np.dot(cv2.mean(image)[:3], _GRAY[0]))
+    means = [float(np.average(np.arange(256), weights=counts)) for counts in _histograms(image)]
+    mean = float(np.dot(means, _GRAY[0]))
     return _levels(mean + (np.arange(256) - mean) * (1.0 + amount))
 
 
@@ -186,8 +187,18 @@ def _equalize(image: Image, _amount: float) -> Table:
 
 
 def _histograms(image: Image) -> list[npt.NDArray[np.float64]]:
-    found = [cv2.calcHist([image], [channel], None, [256], [0, 256]) for channel in range(3)]
-    return [counts.reshape(256).astype(np.float64) for counts in found]
+    """How often each level occurs in each channel, (256,) each.
+
+    The gray around pictures is not content: its level counts as often as the levels beside it.
+    """
+    found = []
+    for channel in range(3):
+        counts = cv2.calcHist([image], [channel], None, [256], [0, 256]).reshape(256).astype(np.float64)
+        beside = (counts[FILL - 1] + counts[FILL + 1]) / 2
+        if counts.sum() > counts[FILL]:
+            counts[FILL] = min(counts[FILL], beside)
+        found.append(counts)
+    return found
 
 
 _TABLES = {

@@ -81,7 +81,8 @@ def cut_objects(objects: Objects, area: Area) -> Objects:
         keypoints = np.where(inside[:, :, None], keypoints, np.float32(0))
     cut = Objects(objects.classes, objects.boxes, points, starts, keypoints, objects.corners)
     boxes = _hulls(cut, area)
-    vanished = (np.diff(objects.starts) > 0) & (np.diff(starts) == 0)
+    outlined = np.diff(objects.starts) > 0
+    vanished = outlined & (np.diff(starts) == 0)
     boxes[vanished] = 0.0
     if objects.corners is None:
         return cut.replace(boxes=boxes)
@@ -89,10 +90,10 @@ def cut_objects(objects: Objects, area: Area) -> Objects:
     low, high = np.array(area[:2], np.float32), np.array(area[2:], np.float32)
     for number in np.flatnonzero(((corners < low) | (corners > high)).any(axis=(1, 2))):
         rest = clip_polygon(corners[number], area)
-        outlined = starts[number + 1] > starts[number]
-        if not outlined:
+        if not outlined[number]:
             boxes[number] = 0.0 if len(rest) < 3 else (*rest.min(axis=0), *rest.max(axis=0))
         corners[number] = _fit(rest) if len(rest) >= 3 else 0.0
+    corners[vanished] = 0.0
     return cut.replace(boxes=boxes, corners=corners)
 
 
