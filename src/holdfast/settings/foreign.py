@@ -33,8 +33,10 @@ _STEPS = "Maps are not drawn; the model is a plain torch module, to which a forw
 FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
     "train": {
         "augment": Foreign((False,), "Give the strength of each augmentation, such as --mosaic or --hsv-h."),
+        "auto_augment": Foreign(("randaugment",), "Give --autoaugment, which moves boxes too."),
         "classes": Foreign((), "Leave other classes out of the label files, or use --single-cls."),
         "dropout": Foreign((0,), "Dropout belongs to classification models; use --weight-decay."),
+        "erasing": Foreign((0.4,), "Erasing belongs to classification models; use --cutmix."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
         "mask_ratio": Foreign((4,), _MASKS),
         "overlap_mask": Foreign((True,), _MASKS),
