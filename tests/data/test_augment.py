@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from holdfast.data.augment import flip, keep_boxes, mixup, random_affine, scaling, translation, warp_boxes
+from holdfast.data.augment import flip, keep_boxes, random_affine, scaling, translation, warp_boxes
 from holdfast.data.color import apply_hsv, hsv_gains
+from holdfast.data.mix import mixup
 from holdfast.data.random import draws
 
 BOX = np.array([[10, 20, 30, 60]], dtype=np.float32)
@@ -65,7 +66,7 @@ def test_which_boxes_survive(after: list[float], zoom: float, kept: bool) -> Non
 
 
 def test_without_settings_the_map_is_centre_to_centre() -> None:
-    matrix, zoom = random_affine(draws(0, 0, 0, 0), canvas=640, size=320, **NOTHING)
+    matrix, zoom = random_affine(draws(0, 0, 0, 0), canvas=(640, 640), size=(320, 320), **NOTHING)
     assert zoom == 1.0
     assert np.allclose(matrix, translation(-160, -160))
 
@@ -74,8 +75,8 @@ def test_random_maps_stay_within_their_ranges() -> None:
     for index in range(300):
         matrix, zoom = random_affine(
             draws(0, 0, index, 0),
-            canvas=320,
-            size=320,
+            canvas=(320, 320),
+            size=(320, 320),
             degrees=30,
             translate=0.1,
             scale=0.9,
@@ -90,10 +91,9 @@ def test_random_maps_stay_within_their_ranges() -> None:
 
 
 def test_a_setting_does_not_shift_the_draws_of_the_others() -> None:
-    some, _ = random_affine(draws(0, 0, 1, 0), canvas=64, size=64, **{**NOTHING, "translate": 0.1})
-    both, _ = random_affine(
-        draws(0, 0, 1, 0), canvas=64, size=64, **{**NOTHING, "translate": 0.1, "degrees": 20}
-    )
+    square = {"canvas": (64, 64), "size": (64, 64), **NOTHING, "translate": 0.1}
+    some, _ = random_affine(draws(0, 0, 1, 0), **square)
+    both, _ = random_affine(draws(0, 0, 1, 0), **{**square, "degrees": 20})
     assert (some @ (32, 32, 1))[:2] == pytest.approx((both @ (32, 32, 1))[:2])
 
 

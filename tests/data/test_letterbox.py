@@ -36,9 +36,7 @@ def test_geometry_is_the_published_one(shared: Path) -> None:
         target = case["new_shape"]
         out = (target, target) if isinstance(target, int) else tuple(target)
         if case["auto"]:
-            if not case["scaleup"]:
-                continue
-            out = smallest_shape(height, width, out)
+            out = smallest_shape(height, width, out, enlarge=case["scaleup"])
         box = fit(height, width, *out, enlarge=case["scaleup"])
         resized = [round(height * box.scale_y), round(width * box.scale_x)]
         top, bottom, left, right = case["pad_tblr"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from painted import components, extent
 
-from holdfast.data.augment import flip, scaling, translation, warp_boxes
+from holdfast.data.augment import cut_boxes, flip, scaling, translation, warp_boxes
 from holdfast.data.image import FILL
 from holdfast.data.index import Index
 from holdfast.data.mosaic import outline, paste, place_mosaic, place_single, reduction, window_of
@@ -27,14 +27,14 @@ def test_tiles_meet_at_the_centre_and_are_cut_at_the_canvas() -> None:
 
 
 def test_long_sides_are_scaled_to_the_size() -> None:
-    placed = place_single(200, 400, 100)
+    placed = place_single(200, 400, 100, 100)
     assert (placed.ratio, placed.left, placed.top, placed.visible) == (0.25, 0, 25, (0, 0, 400, 200))
 
 
 def test_boxes_are_cut_to_their_tile() -> None:
     bottom_left = place_mosaic([(50, 100)] * 4, (60, 150), 100)[2]
     boxes = np.array([[0, 0, 30, 50], [30, 10, 60, 20]], np.float32)
-    assert bottom_left.cut(boxes).tolist() == [
+    assert cut_boxes(boxes, bottom_left.visible).tolist() == [
         [40, 0, 40, 50],
         [40, 10, 60, 20],
     ]  # the first has no width left
@@ -74,7 +74,7 @@ def test_pixels_land_where_boxes_say(turn: float, zoom: float, mirror: bool) -> 
         matrix = flip(200, 200, horizontal=True, vertical=False) @ matrix
     out = np.full((200, 200, 3), FILL, np.uint8)
     corners = np.array([[0, 0, 1], [160, 0, 1], [160, 120, 1], [0, 120, 1]]) @ matrix.T
-    window = window_of(corners[:, :2], 200)
+    window = window_of(corners[:, :2], 200, 200)
     assert window is not None
     used = paste(out, pixels, matrix, corners[:, :2], window)
     expected = warp_boxes(box, used, width=200, height=200)[0]
@@ -88,7 +88,7 @@ def test_pixels_land_where_boxes_say(turn: float, zoom: float, mirror: bool) -> 
 def test_an_identity_map_copies_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     out = np.zeros_like(pixels)
-    placed = place_single(64, 64, 64)
+    placed = place_single(64, 64, 64, 64)
     corners = outline(placed, np.eye(3))
     used = paste(out, pixels, np.eye(3), corners, (0, 0, 64, 64))
     assert np.array_equal(out, pixels)

@@ -144,8 +144,32 @@ def test_every_preset_passes_the_checks(name: str) -> None:
 def test_official_hyp_file_is_accepted_and_says_what_has_no_effect(tmp_path: Path) -> None:
     hyp = tmp_path / "hyp.mine.yaml"
     hyp.write_text("box: 7.5\nobj: 0.7\niou_t: 0.2\nanchor_t: 5\ncls_pw: 1.0\nfl_gamma: 0\ncopy_paste: 0.3\n")
-    (note,) = TrainSettings(hyp=hyp).notes
-    assert "obj, iou_t, anchor_t, cls_pw, fl_gamma, copy_paste have no effect" in note
+    settings = TrainSettings(hyp=hyp)
+    (note,) = settings.notes
+    assert "obj, iou_t, anchor_t, cls_pw, fl_gamma have no effect" in note
+    assert settings.copy_paste == 0.3
+
+
+@pytest.mark.parametrize(
+    ("given", "spread"), [(True, 0.5), ("true", 0.5), (False, 0.0), ("0.25", 0.25), (0, 0.0), (0.3, 0.3)]
+)
+def test_multi_scale_is_a_share_or_a_switch(given: object, spread: float) -> None:
+    settings = TrainSettings(multi_scale=given)
+    assert type(settings.multi_scale) is float
+    assert settings.multi_scale == spread
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1, "much", 1])
+def test_a_spread_of_a_whole_side_is_refused(value: object) -> None:
+    with pytest.raises(SettingsError, match="multi_scale"):
+        TrainSettings(multi_scale=value)
+
+
+def test_policies_may_be_switched_off_by_many_words() -> None:
+    assert TrainSettings(autoaugment="RandAugment").autoaugment == "randaugment"
+    for off in (None, False, "none", "off", ""):
+        assert TrainSettings(autoaugment=off).autoaugment == "none"
+    assert TrainSettings(mosaic_tiles=9).mosaic_tiles == "9"
 
 
 @pytest.mark.parametrize(

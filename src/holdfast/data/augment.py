@@ -1,4 +1,4 @@
-"""Random affine and perspective maps, what they do to boxes, flips and mixup. Pure functions.
+"""Random affine and perspective maps, flips, and what maps do to boxes. Pure functions.
 
 Coordinates are edges, not pixel centres: an image of width w spans [0, w], as boxes do. Matrices map columns
 (x, y, 1). Flips are matrices too, so they are folded into the one warp and cost nothing.
@@ -11,14 +11,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.image import Image
-
 Matrix = npt.NDArray[np.float64]  # (3, 3)
 Boxes = npt.NDArray[np.float32]  # (M, 4) xyxy
+Area = tuple[float, float, float, float]  # xyxy
 
 MIN_SIDE = 2.0  # pixels
 MAX_ASPECT = 100.0
@@ -54,19 +52,19 @@ def flip(width: float, height: float, *, horizontal: bool, vertical: bool) -> Ma
 def random_affine(
     rng: np.random.Generator,
     *,
-    canvas: float,
-    size: float,
+    canvas: tuple[float, float],
+    size: tuple[float, float],
     degrees: float,
     translate: float,
     scale: float,
     shear: float,
     perspective: float,
 ) -> tuple[Matrix, float]:
-    """Draws a map from a square canvas to a square output, centre to centre when nothing is random.
+    """Draws a map from a canvas to the output, centre to centre when nothing is random.
 
     Args:
-        canvas: side of the source in pixels (twice `size` for a mosaic).
-        size: side of the output in pixels.
+        canvas: width and height of the source in pixels (twice `size` for a mosaic).
+        size: width and height of the output in pixels.
         degrees: rotation within +-degrees.
         translate: shift within +-translate, as a part of `size`.
         scale: zoom within 1 +- scale.
@@ -87,8 +85,15 @@ def random_affine(
         math.tan(math.radians(around[4] * shear)),
         math.tan(math.radians(around[5] * shear)),
     )
-    move = translation((0.5 + around[6] * translate) * size, (0.5 + around[7] * translate) * size)
-    return move @ sheared @ rotate @ persp @ translation(-canvas / 2, -canvas / 2), zoom
+    move = translation((0.5 + around[6] * translate) * size[0], (0.5 + around[7] * translate) * size[1])
+    return move @ sheared @ rotate @ persp @ translation(-canvas[0] / 2, -canvas[1] / 2), zoom
+
+
+def cut_boxes(boxes: Boxes, area: Area) -> Boxes:
+    """Cuts boxes (M, 4) xyxy at a rectangle xyxy."""
+    x0, y0, x1, y1 = area
+    low, high = np.array([x0, y0, x0, y0], np.float32), np.array([x1, y1, x1, y1], np.float32)
+    return np.asarray(np.minimum(np.maximum(boxes, low), high), dtype=np.float32)
 
 
 def warp_boxes(boxes: Boxes, matrix: Matrix, *, width: float, height: float) -> Boxes:
@@ -130,7 +135,9 @@ def warp_boxes(boxes: Boxes, matrix: Matrix, *, width: float, height: float) -> 
     return hull.astype(np.float32)
 
 
-def keep_boxes(before: Boxes, after: Boxes, *, zoom: float) -> npt.NDArray[np.bool_]:
+def keep_boxes(
+    before: Boxes, after: Boxes, *, zoom: float, least: float | npt.NDArray[np.float32] = MIN_AREA_LEFT
+) -> npt.NDArray[np.bool_]:
     """Says which warped boxes still show their object.
 
     Kept are boxes over 2 pixels on both sides, with more than a tenth of the area they would have had uncut,
@@ -140,6 +147,7 @@ def keep_boxes(before: Boxes, after: Boxes, *, zoom: float) -> npt.NDArray[np.bo
         before: (M, 4) xyxy before the warp.
         after: (M, 4) xyxy after warp and clipping.
         zoom: the zoom of the warp.
+        least: share of the area that must be left, of all or of each (M,).
 
     Returns:
         (M,) bool.
@@ -148,10 +156,5 @@ def keep_boxes(before: Boxes, after: Boxes, *, zoom: float) -> npt.NDArray[np.bo
     old_area = (before[:, 2] - before[:, 0]) * (before[:, 3] - before[:, 1]) * zoom**2
     aspect = np.maximum(width, height) / np.maximum(np.minimum(width, height), 1e-9)
     left = width * height / np.maximum(old_area, 1e-9)
-    keep: Any = (width > MIN_SIDE) & (height > MIN_SIDE) & (left > MIN_AREA_LEFT) & (aspect < MAX_ASPECT)
+    keep: Any = (width > MIN_SIDE) & (height > MIN_SIDE) & (left > least) & (aspect < MAX_ASPECT)
     return np.asarray(keep, dtype=np.bool_)
-
-
-def mixup(image: Image, other: Image, ratio: float) -> None:
-    """Sets `image` to ratio * image + (1 - ratio) * other, in place; the labels of both count in full."""
-    cv2.addWeighted(image, ratio, other, 1.0 - ratio, 0.0, dst=image)

@@ -38,6 +38,11 @@ class Letterbox(NamedTuple):
     height: int
     width: int
 
+    @property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """(3, 3), original to input pixels."""
+        return np.array([[self.scale_x, 0.0, self.left], [0.0, self.scale_y, self.top], [0.0, 0.0, 1.0]])
+
     def to_original(self, boxes: Boxes) -> Boxes:
         """Maps boxes (..., 4) xyxy from input to original pixels, clipped to the image."""
         shift = self._like(boxes, (self.left, self.top) * 2)
@@ -83,11 +88,12 @@ def place(
 
 
 def smallest_shape(
-    height: int, width: int, size: int | tuple[int, int], *, stride: int = 32
+    height: int, width: int, size: int | tuple[int, int], *, stride: int = 32, enlarge: bool = True
 ) -> tuple[int, int]:
-    """Returns the smallest (H, W), multiples of `stride`, that holds the image fitted into `size`."""
+    """Returns the smallest (H, W) that holds the image fitted into `size`: short of it by whole strides."""
     out_height, out_width = (size, size) if isinstance(size, int) else size
     ratio = min(out_height / height, out_width / width)
+    ratio = ratio if enlarge else min(ratio, 1.0)
     new_height, new_width = max(round(height * ratio), 1), max(round(width * ratio), 1)
     pad_height, pad_width = (out_height - new_height) % stride, (out_width - new_width) % stride
     return new_height + pad_height, new_width + pad_width

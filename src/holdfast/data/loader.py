@@ -21,7 +21,6 @@ from torch import Tensor
 
 from holdfast.data.batch import Batch, collate, new_buffer
 from holdfast.data.image import Image
-from holdfast.data.random import epoch_order
 from holdfast.data.samples import EvalSamples, Sample, TrainSamples
 
 _AHEAD = 2  # batches being made while one is used
@@ -131,8 +130,9 @@ class TrainLoader:
         Raises:
             DataError: an image cannot be read any more.
         """
-        order = epoch_order(len(self.samples), seed=self.seed, epoch=epoch).tolist()
+        order = self.samples.order(epoch, batch=self.batch, seed=self.seed).tolist()
         plan = [order[at : at + self.batch] for at in range(start * self.batch, len(order), self.batch)]
+        shapes = {part[0]: self.samples.shape(epoch, number, part) for number, part in enumerate(plan, start)}
 
         def make(index: int, out: Image) -> Sample:
             try:
@@ -141,7 +141,7 @@ class TrainLoader:
                 _name_file(error, self.samples.index.path(index))
                 raise
 
-        return self._maker.batches(plan, make, shape=self.samples.shape, path=self.samples.index.path)
+        return self._maker.batches(plan, make, shape=shapes.__getitem__, path=self.samples.index.path)
 
     def close(self) -> None:
         """Ends the worker threads."""

@@ -1,4 +1,4 @@
-"""Four images around one point, each resampled once, straight into the output.
+"""Four images around one point, or nine in rows, each resampled once, straight into the output.
 
 The usual way pastes four resized images on a canvas of twice the output's side, then warps and crops that
 canvas. The same picture comes from warping each tile with (random map) @ (placement), without the canvas and
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.augment import Boxes, Matrix, is_upright, translation
+from holdfast.data.augment import Area, Matrix, is_upright, translation
 from holdfast.data.image import Image
 
 _MAX_ENLARGED = 1.5  # how much a reduced image may be enlarged before the full one is read
@@ -38,18 +38,12 @@ class Placement(NamedTuple):
     ratio: float
     left: float
     top: float
-    visible: tuple[float, float, float, float]
+    visible: Area
 
     @property
     def matrix(self) -> Matrix:
         """(3, 3), original pixels to canvas pixels."""
         return np.array([[self.ratio, 0.0, self.left], [0.0, self.ratio, self.top], [0.0, 0.0, 1.0]])
-
-    def cut(self, boxes: Boxes) -> Boxes:
-        """Cuts boxes (M, 4) xyxy in original pixels at the visible part of the image."""
-        x0, y0, x1, y1 = self.visible
-        low, high = np.array([x0, y0, x0, y0], np.float32), np.array([x1, y1, x1, y1], np.float32)
-        return np.asarray(np.minimum(np.maximum(boxes, low), high), dtype=np.float32)
 
 
 def place_mosaic(sizes: list[tuple[int, int]], centre: tuple[float, float], size: int) -> list[Placement]:
@@ -66,22 +60,51 @@ def place_mosaic(sizes: list[tuple[int, int]], centre: tuple[float, float], size
         ratio = size / max(height, width)
         left = x - width * ratio if corner % 2 == 0 else x
         top = y - height * ratio if corner < 2 else y
-        placements.append(_placement(ratio, left, top, height, width, 2 * size))
+        placements.append(_placement(ratio, left, top, height, width, 2 * size, 2 * size))
     return placements
 
 
-def place_single(height: int, width: int, size: int) -> Placement:
-    """Places one image, long side scaled to `size`, in the middle of a canvas of `size`."""
-    ratio = size / max(height, width)
-    return _placement(ratio, (size - width * ratio) / 2, (size - height * ratio) / 2, height, width, size)
+def place_nine(sizes: list[tuple[int, int]], centre: tuple[float, float], size: int) -> list[Placement]:
+    """Places nine images in three rows, long side scaled to two thirds of `size`.
+
+    Nine so small take as much room as a mosaic of four. Images of a row touch; the middle row is as high as
+    its highest image, the others stand above and hang below it. No image lies on another.
+
+    Args:
+        sizes: nine (height, width), row by row; the fifth lies in the middle.
+        centre: (x, y) of its middle, on a canvas of 2 * size.
+        size: side of the output.
+    """
+    x, y = centre
+    ratios = [size * 2 / 3 / max(height, width) for height, width in sizes]
+    shapes = [(height * ratio, width * ratio) for (height, width), ratio in zip(sizes, ratios, strict=True)]
+    reach = max(height for height, _ in shapes[3:6]) / 2  # of the middle row, up and down
+    placements = []
+    for at, ((height, width), ratio) in enumerate(zip(sizes, ratios, strict=True)):
+        row, column = divmod(at, 3)
+        high, wide = shapes[at]
+        middle = shapes[3 * row + 1][1] / 2  # of the row's middle image, left and right
+        left = (x - middle - wide, x - wide / 2, x + middle)[column]
+        top = (y - reach - high, y - high / 2, y + reach)[row]
+        placements.append(_placement(ratio, left, top, height, width, 2 * size, 2 * size))
+    return placements
 
 
-def _placement(ratio: float, left: float, top: float, height: int, width: int, canvas: float) -> Placement:
+def place_single(height: int, width: int, out_height: int, out_width: int) -> Placement:
+    """Places one image, fitted into (out_height, out_width), in the middle."""
+    ratio = min(out_height / height, out_width / width)
+    left, top = (out_width - width * ratio) / 2, (out_height - height * ratio) / 2
+    return _placement(ratio, left, top, height, width, out_height, out_width)
+
+
+def _placement(
+    ratio: float, left: float, top: float, height: int, width: int, canvas_height: float, canvas_width: float
+) -> Placement:
     visible = (
         max(-left / ratio, 0.0),
         max(-top / ratio, 0.0),
-        min((canvas - left) / ratio, float(width)),
-        min((canvas - top) / ratio, float(height)),
+        min((canvas_width - left) / ratio, float(width)),
+        min((canvas_height - top) / ratio, float(height)),
     )
     return Placement(ratio, left, top, visible)
 
@@ -118,11 +141,11 @@ def outline(placed: Placement, matrix: Matrix) -> npt.NDArray[np.float64]:
     return np.asarray(mapped[:, :2] / np.maximum(mapped[:, 2:], 1e-3), dtype=np.float64)
 
 
-def window_of(corners: npt.NDArray[np.float64], size: int) -> tuple[int, int, int, int] | None:
+def window_of(corners: npt.NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int] | None:
     """Returns the pixels x0, y0, x1, y1 whose centres the hull of an outline covers, or None."""
     (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
     x0, y0 = max(math.ceil(left - 0.5), 0), max(math.ceil(top - 0.5), 0)
-    x1, y1 = min(math.ceil(right - 0.5), size), min(math.ceil(bottom - 0.5), size)
+    x1, y1 = min(math.ceil(right - 0.5), width), min(math.ceil(bottom - 0.5), height)
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
@@ -137,9 +160,8 @@ def paste(
 
     Pixels whose centre lies inside the outline are written; at its edge the image is continued, so no seam of
     background shows between two tiles. Upright maps are done as crop and resize, several times faster than a
-    general
-    warp: the crop is rounded to whole source pixels, and the map returned is the rounded one, so boxes mapped
-    with it lie exactly on the pixels.
+    general warp: the crop is rounded to whole source pixels, and the map returned is the rounded one, so
+    boxes mapped with it lie exactly on the pixels.
 
     Args:
         out: (H, W, 3) uint8.

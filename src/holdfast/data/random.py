@@ -8,6 +8,7 @@ is left to the generator (2**64 numbers per draw), the other three words name th
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,17 @@ class Draw(IntEnum):
     MIXUP_MOSAIC = 6
     MIXUP_AFFINE = 7
     FRACTION = 8
+    BATCH_SIDE = 9
+    BATCH_ORDER = 10
+    TILES = 11
+    POLICY = 12
+    PASTE = 13
+    PASTE_MOSAIC = 14
+    PASTE_AFFINE = 15
+    CUTMIX = 16
+    CUTMIX_MOSAIC = 17
+    CUTMIX_AFFINE = 18
+    CHANNELS = 19
 
 
 def draws(seed: int, epoch: int, index: int, draw: int) -> np.random.Generator:
@@ -41,6 +53,24 @@ def draws(seed: int, epoch: int, index: int, draw: int) -> np.random.Generator:
     key = np.array([seed & _WORD, 0x686F6C6466617374], dtype=np.uint64)
     counter = np.array([0, draw & _WORD, index & _WORD, epoch & _WORD], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(counter=counter, key=key))
+
+
+class Place(NamedTuple):
+    """Where a sample stands in a run; every draw of the sample is a function of it.
+
+    Attributes:
+        seed: seed of the run.
+        epoch: epoch from 0.
+        sample: index of the sample in the data set.
+    """
+
+    seed: int
+    epoch: int
+    sample: int
+
+    def draws(self, draw: int) -> np.random.Generator:
+        """Returns the generator that decides one thing about the sample."""
+        return draws(self.seed, self.epoch, self.sample, draw)
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:

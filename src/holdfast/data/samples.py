@@ -1,26 +1,39 @@
-"""A sample as a function of its place: (seed, epoch, index) in, pixels and boxes out.
+"""A sample as a function of its place: (seed, epoch, index) in, pixels and objects out.
 
 A sample never depends on the sample before it, on the worker that makes it, or on when it is made. Order of a
-training sample: mosaic (or the single image) and random affine and flips in one warp, mixup, colour.
+training sample: mosaic (or the single image), random affine, policy and flips in one warp; copy-paste, mixup,
+cutmix; colour.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.augment import Boxes, Matrix, flip, keep_boxes, mixup, random_affine, scaling, warp_boxes
+from holdfast.data.augment import Boxes, Matrix, flip
+from holdfast.data.batches import batch_side, similar_order
 from holdfast.data.color import apply_hsv, hsv_gains
-from holdfast.data.image import FILL, Image, read_image, read_reduced
+from holdfast.data.image import Image, read_image
 from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox, apply, batch_shape, place
-from holdfast.data.mosaic import Placement, outline, paste, place_mosaic, place_single, reduction, window_of
-from holdfast.data.random import Draw, draws
+from holdfast.data.mix import cutmix, free_window, hidden_share, mixup, paste_objects
+from holdfast.data.objects import Objects
+from holdfast.data.picture import Pictures, Tiles, objects_of
+from holdfast.data.policy import Change, Policy, cutout, draw_changes, geometry, recolour
+from holdfast.data.random import Draw, Place, epoch_order
+from holdfast.data.warp import move_objects, warp_objects
 from holdfast.errors import DataError
 
 Classes = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
+
+_HIDDEN = 0.9  # an object of which a cutout covers more is not there any more
+_LOOKED_AT = 1000  # images, to find out whether labels have outlines
 
 
 @dataclass(frozen=True)
@@ -29,17 +42,25 @@ class Sample:
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        classes: (M,) int64.
-        boxes: (M, 4) float32 xyxy in pixels of `image`.
+        objects: what is on it, in pixels of `image`.
         index: index of the image in the data set.
         letterbox: the way back to the original image (evaluation only).
     """
 
     image: Image
-    classes: Classes
-    boxes: Boxes
+    objects: Objects
     index: int
     letterbox: Letterbox | None = None
+
+    @property
+    def classes(self) -> Classes:
+        """(M,) int64."""
+        return self.objects.classes
+
+    @property
+    def boxes(self) -> Boxes:
+        """(M, 4) float32 xyxy in pixels of `image`."""
+        return self.objects.boxes
 
 
 class TrainSamples:
@@ -50,10 +71,14 @@ class TrainSamples:
         imgsz: side of the square output in pixels.
         seed: seed of the run.
         epochs: epochs of the run.
-        close_mosaic: mosaic and mixup are off in the last so many epochs; as many as `epochs` or more means
-            never on.
-        mosaic: probability of a mosaic of four.
+        close_mosaic: pictures are not mixed (mosaic, mixup, cutmix, copy-paste) in the last so many epochs;
+            as many as `epochs` or more means never.
+        mosaic: probability of a mosaic.
+        mosaic_tiles: images of a mosaic, 4 or 9; "auto" takes either, evenly.
         mixup: probability that a mosaic is blended with a second one.
+        cutmix: probability that a window without objects shows another picture.
+        copy_paste: share of the objects that could be pasted that are.
+        copy_paste_mode: paste from the mirrored picture ("flip") or from another one ("mixup").
         degrees: rotation within +-degrees.
         translate: shift within +-translate of the side.
         scale: zoom within 1 +- scale.
@@ -64,6 +89,13 @@ class TrainSamples:
         hsv_v: value factor within 1 +- hsv_v.
         flipud: probability of an upside-down flip.
         fliplr: probability of a left-right flip.
+        bgr: probability that red and blue are exchanged.
+        autoaugment: further changes by a policy, see policy.py.
+        multi_scale: the side of a batch lies within 1 +- multi_scale of `imgsz`.
+        rect: batches of similar shapes, padded only to the largest, without mosaic, mixup and cutmix.
+        stride: sides of batches are multiples of it.
+        flip_index: which keypoint each one becomes in a mirror; without it pictures with keypoints are not
+            flipped.
     """
 
     def __init__(
@@ -75,7 +107,11 @@ class TrainSamples:
         epochs: int,
         close_mosaic: int = 0,
         mosaic: float = 1.0,
+        mosaic_tiles: Tiles = "4",
         mixup: float = 0.0,
+        cutmix: float = 0.0,
+        copy_paste: float = 0.0,
+        copy_paste_mode: Literal["flip", "mixup"] = "flip",
         degrees: float = 0.0,
         translate: float = 0.1,
         scale: float = 0.5,
@@ -86,6 +122,12 @@ class TrainSamples:
         hsv_v: float = 0.4,
         flipud: float = 0.0,
         fliplr: float = 0.5,
+        bgr: float = 0.0,
+        autoaugment: Policy = "none",
+        multi_scale: float = 0.0,
+        rect: bool = False,
+        stride: int = 32,
+        flip_index: Sequence[int] | None = None,
     ) -> None:
         if not len(index):
             raise DataError("the data set holds no images.", hint="Check the paths in data.yaml.")
@@ -96,27 +138,87 @@ class TrainSamples:
         self.close_mosaic = close_mosaic
         self.mosaic = mosaic
         self.mixup = mixup
-        self.affine = {
-            "degrees": degrees,
-            "translate": translate,
-            "scale": scale,
-            "shear": shear,
-            "perspective": perspective,
-        }
+        self.cutmix = cutmix
+        self.copy_paste = copy_paste
+        self.copy_paste_mode = copy_paste_mode
         self.hsv = {"hue": hsv_h, "saturation": hsv_s, "value": hsv_v}
         self.flipud = flipud
         self.fliplr = fliplr
+        self.bgr = bgr
+        self.autoaugment = autoaugment
+        self.multi_scale = multi_scale
+        self.rect = rect
+        self.stride = stride
+        self.flip_index = None if flip_index is None else np.array(flip_index, dtype=np.int64)
+        self.pictures = Pictures(
+            index,
+            mosaic_tiles=mosaic_tiles,
+            flip_index=self.flip_index,
+            affine={
+                "degrees": degrees,
+                "translate": translate,
+                "scale": scale,
+                "shear": shear,
+                "perspective": perspective,
+            },
+        )
+        self.can_flip = self.flip_index is not None or objects_of(index, 0).keypoints is None
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def shape(self, _position: int = 0) -> tuple[int, int]:
-        """(H, W) of every sample."""
-        return self.imgsz, self.imgsz
+    def order(self, epoch: int, *, batch: int, seed: int) -> Indices:
+        """The order of an epoch, (N,) a permutation, to be cut into batches of `batch`."""
+        if not self.rect:
+            return epoch_order(len(self.index), seed=seed, epoch=epoch)
+        ratios = self.index.sizes[:, 0] / self.index.sizes[:, 1]
+        return similar_order(ratios, batch=batch, seed=seed, epoch=epoch)
+
+    def shape(self, epoch: int, number: int, members: Sequence[int]) -> tuple[int, int]:
+        """(H, W) of batch `number` of an epoch, which shows the images `members`."""
+        side = batch_side(
+            self.imgsz, self.multi_scale, stride=self.stride, seed=self.seed, epoch=epoch, number=number
+        )
+        if not self.rect:
+            return side, side
+        ratios = [height / width for height, width in self.index.sizes[list(members)].tolist()]
+        return batch_shape(ratios, side, stride=self.stride, pad=0.0)
 
     def mosaic_on(self, epoch: int) -> bool:
         """Says whether an epoch may show mosaics."""
-        return self.mosaic > 0 and epoch < self.epochs - self.close_mosaic
+        return self.mosaic > 0 and not self.rect and self.mixing_on(epoch)
+
+    def mixing_on(self, epoch: int) -> bool:
+        """Says whether an epoch may show parts of several pictures in one."""
+        return epoch < self.epochs - self.close_mosaic
+
+    def remarks(self) -> list[str]:
+        """One sentence for each augmentation that was asked for and cannot act."""
+        asked = {
+            "mosaic": self.mosaic,
+            "mixup": self.mixup,
+            "cutmix": self.cutmix,
+            "copy_paste": self.copy_paste,
+        }
+        mixing = [name for name, share in asked.items() if share]
+        found: list[str] = []
+        if mixing and not self.mixing_on(0):
+            return [f"{', '.join(mixing)}: off from the start, close_mosaic covers all {self.epochs} epochs"]
+        if self.rect and any(name != "copy_paste" for name in mixing):
+            names = ", ".join(name for name in mixing if name != "copy_paste")
+            found.append(f"{names}: off, rect keeps images whole")
+        elif self.mixup and not self.mosaic:
+            found.append("mixup: off, it blends mosaics and mosaic is 0")
+        if not self.can_flip:
+            flips = [name for name in ("flipud", "fliplr") if getattr(self, name)]
+            if self.copy_paste and self.copy_paste_mode == "flip":
+                flips.append("copy_paste")
+            if flips:
+                found.append(f"{', '.join(flips)}: off, there are keypoints but no flip_idx in data.yaml")
+        some = range(min(len(self.index), _LOOKED_AT))
+        if self.copy_paste and not any(len(objects_of(self.index, i).points) for i in some):
+            found.append("copy_paste: off, the labels have no outlines to cut along")
+        return found
 
     def get(self, epoch: int, index: int, *, out: Image | None = None) -> Sample:
         """Makes a sample.
@@ -124,97 +226,90 @@ class TrainSamples:
         Args:
             epoch: epoch from 0.
             index: index of the image in the data set.
-            out: (imgsz, imgsz, 3) uint8 to draw into; a new array when None.
+            out: (H, W, 3) uint8 to draw into, square unless `rect`; a new (imgsz, imgsz, 3) when None.
 
         Raises:
             DataError: an image cannot be read any more.
         """
         if out is None:
             out = np.empty((self.imgsz, self.imgsz, 3), dtype=np.uint8)
-        sides = draws(self.seed, epoch, index, Draw.FLIP).random(2)
+        where = Place(self.seed, epoch, index)
+        turn, changes = self._turn(where, *out.shape[:2])
+        tiled = self.mosaic_on(epoch) and bool(where.draws(Draw.MOSAIC).random() < self.mosaic)
+        objects = self.pictures.draw(where, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, out)
+        if self.mixing_on(epoch):
+            objects = self._mixed(where, tiled, turn, objects, out)
+        if changes:
+            recolour(out, changes)
+            covered = cutout(out, changes)
+            if covered is not None:
+                hidden = hidden_share(np.array([covered], np.float32), objects.boxes)[0]
+                objects = objects.take(hidden <= _HIDDEN)
+        apply_hsv(out, hsv_gains(where.draws(Draw.COLOR), **self.hsv))
+        if self.bgr and where.draws(Draw.CHANNELS).random() < self.bgr:
+            out[...] = cv2.cvtColor(out, cv2.COLOR_RGB2BGR)
+        return Sample(out, objects, index)
+
+    def _turn(self, where: Place, height: int, width: int) -> tuple[Matrix, list[Change]]:
+        """Returns the flips of a sample with the policy's changes of place, and all changes of the policy."""
+        sides = where.draws(Draw.FLIP).random(2)
         turn = flip(
-            self.imgsz,
-            self.imgsz,
-            horizontal=bool(sides[0] < self.fliplr),
-            vertical=bool(sides[1] < self.flipud),
+            width,
+            height,
+            horizontal=self.can_flip and bool(sides[0] < self.fliplr),
+            vertical=self.can_flip and bool(sides[1] < self.flipud),
         )
-        tiled = self.mosaic_on(epoch) and bool(
-            draws(self.seed, epoch, index, Draw.MOSAIC).random() < self.mosaic
-        )
-        classes, boxes = self._picture(epoch, index, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, out)
-        chance = draws(self.seed, epoch, index, Draw.MIXUP) if tiled and self.mixup else None
-        if chance is not None and chance.random() < self.mixup:
-            partner = int(chance.random() * len(self.index))
-            ratio = float(chance.beta(32.0, 32.0))
+        if self.autoaugment == "none":
+            return turn, []
+        changes = draw_changes(where.draws(Draw.POLICY), self.autoaugment)
+        moved = geometry(changes, height=height, width=width)
+        return turn if moved is None else turn @ moved, changes
+
+    def _mixed(self, where: Place, tiled: bool, turn: Matrix, objects: Objects, out: Image) -> Objects:
+        """Adds parts of other pictures to a picture, in place, and returns what is to be seen then."""
+        if self.copy_paste:
+            objects = self._pasted(where, tiled, turn, objects, out)
+        if self.mixup and tiled:
+            chance = where.draws(Draw.MIXUP)
+            if chance.random() < self.mixup:
+                partner = int(chance.random() * len(self.index))
+                ratio = float(chance.beta(32.0, 32.0))
+                other = np.empty_like(out)
+                found = self.pictures.draw(
+                    where, partner, True, Draw.MIXUP_MOSAIC, Draw.MIXUP_AFFINE, turn, other
+                )
+                mixup(out, other, ratio)
+                objects = Objects.join([objects, found])
+        if self.cutmix and not self.rect:
+            chance = where.draws(Draw.CUTMIX)
+            if chance.random() < self.cutmix:
+                partner = int(chance.random() * len(self.index))
+                window = free_window(chance, objects.boxes, height=out.shape[0], width=out.shape[1])
+                if window is not None:
+                    other = np.empty_like(out)
+                    found = self.pictures.draw(
+                        where, partner, tiled, Draw.CUTMIX_MOSAIC, Draw.CUTMIX_AFFINE, turn, other
+                    )
+                    objects = cutmix(out, objects, other, found, window)
+        return objects
+
+    def _pasted(self, where: Place, tiled: bool, turn: Matrix, objects: Objects, out: Image) -> Objects:
+        """Pastes objects of the mirrored picture or of another one, in place."""
+        if self.copy_paste_mode == "mixup":
+            partner = int(where.draws(Draw.PASTE).random() * len(self.index))
             other = np.empty_like(out)
-            more_classes, more_boxes = self._picture(
-                epoch, index, partner, True, Draw.MIXUP_MOSAIC, Draw.MIXUP_AFFINE, turn, other
+            found = self.pictures.draw(
+                where, partner, tiled, Draw.PASTE_MOSAIC, Draw.PASTE_AFFINE, turn, other
             )
-            mixup(out, other, ratio)
-            classes, boxes = np.concatenate([classes, more_classes]), np.concatenate([boxes, more_boxes])
-        apply_hsv(out, hsv_gains(draws(self.seed, epoch, index, Draw.COLOR), **self.hsv))
-        return Sample(out, classes, boxes, index)
-
-    def _picture(
-        self,
-        epoch: int,
-        index: int,
-        first: int,
-        tiled: bool,
-        tiles: Draw,
-        affine: Draw,
-        turn: Matrix,
-        out: Image,
-    ) -> tuple[Classes, Boxes]:
-        """Draws one mosaic or single image into `out` and returns its labels."""
-        size = self.imgsz
-        if tiled:
-            rng = draws(self.seed, epoch, index, tiles)
-            rng.random()  # whether a mosaic at all
-            partners = (rng.random(3) * len(self.index)).astype(np.int64).tolist()
-            order = np.argsort(rng.random(4), kind="stable").tolist()
-            images = [[first, *partners][i] for i in order]
-            x, y = ((rng.random(2) + 0.5) * size).tolist()
-            placements = place_mosaic([self._size(i) for i in images], (x, y), size)
-        else:
-            images, placements = [first], [place_single(*self._size(first), size)]
-        matrix, zoom = random_affine(
-            draws(self.seed, epoch, index, affine),
-            canvas=2 * size if tiled else size,
-            size=size,
-            **self.affine,
-        )
-        matrix = turn @ matrix
-        out.fill(FILL)
-        classes, before, after = [], [], []
-        for image, placed in zip(images, placements, strict=True):
-            used = self._tile(image, placed, matrix @ placed.matrix, out)
-            if used is None:
-                continue
-            labels, boxes = self.index.labels(image)
-            cut = placed.cut(boxes)
-            classes.append(labels)
-            before.append(cut * np.float32(placed.ratio))
-            after.append(warp_boxes(cut, used, width=size, height=size))
-        if not classes:
-            return np.zeros(0, dtype=np.int64), np.zeros((0, 4), dtype=np.float32)
-        labels, boxes = np.concatenate(classes), np.concatenate(after)
-        keep = keep_boxes(np.concatenate(before), boxes, zoom=zoom)
-        return labels[keep], boxes[keep]
-
-    def _size(self, index: int) -> tuple[int, int]:
-        height, width = self.index.sizes[index].tolist()
-        return height, width
-
-    def _tile(self, index: int, placed: Placement, matrix: Matrix, out: Image) -> Matrix | None:
-        """Draws one image; returns the map of its boxes, or None (nothing read) when off the picture."""
-        corners = outline(placed, matrix)
-        window = window_of(corners, self.imgsz)
-        if window is None:
-            return None
-        pixels, scale_x, scale_y = read_reduced(self.index.path(index), reduction(matrix, placed.ratio))
-        used = paste(out, pixels, matrix @ scaling(1 / scale_x, 1 / scale_y), corners, window)
-        return used @ scaling(scale_x, scale_y)
+            return paste_objects(out, objects, other, found, self.copy_paste)
+        if not self.can_flip or not len(objects.points):
+            return objects
+        height, width = out.shape[:2]
+        mirror = flip(width, height, horizontal=True, vertical=False)
+        found = warp_objects(objects, mirror, width=width, height=height, flip_index=self.flip_index)
+        other = np.empty_like(out)
+        cv2.flip(out, 1, dst=other)
+        return paste_objects(out, objects, other, found, self.copy_paste)
 
 
 class EvalSamples:
@@ -283,5 +378,6 @@ class EvalSamples:
         new_height, new_width = max(round(height * ratio), 1), max(round(width * ratio), 1)
         box = place(height, width, new_height, new_width, out_height, out_width)
         apply(image, box, out)
-        classes, boxes = self.index.labels(index)
-        return Sample(out, classes, box.to_input(boxes), index, box)
+        found = objects_of(self.index, index)
+        objects = move_objects(found, box.matrix).replace(boxes=box.to_input(found.boxes))
+        return Sample(out, objects, index, box)

@@ -40,6 +40,15 @@ Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
 Cache = Annotated[
     Literal["off"], BeforeValidator(lambda value: "off" if str(value).lower() in _OFF else value)]
 Names = Annotated[tuple[str, ...], BeforeValidator(as_items)]
+Spread = Annotated[
+    bool | float,
+    BeforeValidator(lambda value: value / 2 if isinstance(value, bool) else value),
+    BeforeValidator(as_switch)]
+Tiles = Annotated[Literal["4", "9", "auto"], BeforeValidator(str)]
+Policy = Annotated[
+    Literal["none", "randaugment", "autoaugment"],
+    casefold("none", "randaugment", "autoaugment"),
+    BeforeValidator(lambda value: "none" if value is None or str(value).lower() in _OFF else value)]
 
 
 class StartModelSettings(Settings):
@@ -101,14 +110,22 @@ class TrainDataSettings(Settings):
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images to use, the same ones in every run")
     min_items: int = Field(0, ge=0, description="leave out training images with fewer boxes than this")
+    rect: bool = Field(False, description="train on batches of similar shapes, without mosaic")
+    multi_scale: Spread = Field(
+        0.0, ge=0, lt=1, description="sides of batches between 1 - this and 1 + this times imgsz; bare: 0.5")
 
 
 class AugmentSettings(Settings):
     """How training images are changed. Probabilities are per image."""
 
     title: ClassVar[str] = "Augmentation"
-    mosaic: float = Field(1.0, ge=0, le=1, description="probability of joining four images into one")
+    mosaic: float = Field(1.0, ge=0, le=1, description="probability of joining several images into one")
+    mosaic_tiles: Tiles = Field("4", description="images of a mosaic: four, nine smaller ones, or either")
     mixup: float = Field(0.0, ge=0, le=1, description="probability of blending a mosaic with a second one")
+    cutmix: float = Field(0.0, ge=0, le=1, description="probability of a window that shows another picture")
+    copy_paste: float = Field(0.0, ge=0, le=1, description="share of outlined objects to paste once more")
+    copy_paste_mode: Literal["flip", "mixup"] = Field(
+        "flip", description="paste from the mirrored picture (flip) or from another one (mixup)")
     degrees: float = Field(0.0, ge=0, le=180, description="rotation up to plus or minus this angle")
     translate: float = Field(0.1, ge=0, le=1, description="shift up to this share of the image side")
     scale: float = Field(0.5, ge=0, lt=1, description="zoom between 1 - scale and 1 + scale")
@@ -119,7 +136,10 @@ class AugmentSettings(Settings):
     hsv_v: float = Field(0.4, ge=0, le=1, description="brightness gain up to 1 plus or minus this")
     flipud: float = Field(0.0, ge=0, le=1, description="probability of an upside-down flip")
     fliplr: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
-    close_mosaic: int = Field(10, ge=0, description="last epochs without mosaic and mixup; 0 keeps both on")
+    bgr: float = Field(0.0, ge=0, le=1, description="probability of exchanging red and blue")
+    autoaugment: Policy = Field("none", description="further changes by a policy; boxes follow")
+    close_mosaic: int = Field(
+        10, ge=0, description="last epochs without mosaic, mixup, cutmix and copy-paste; 0 keeps them on")
 
 
 class LossSettings(Settings):
@@ -186,7 +206,6 @@ class DetectionSettings(Settings):
     conf: float = Field(0.001, ge=0, le=1, description="drop detections below this confidence")
     iou: float = Field(0.7, ge=0, le=1, description="overlap above which the weaker of two boxes is dropped")
     max_det: int = Field(300, ge=1, le=30000, description="most detections per image")
-    rect: bool = Field(True, description="validate on rectangles of similar images instead of squares")
 
 
 class TrainRunSettings(Settings):
@@ -213,6 +232,7 @@ class ValRunSettings(Settings):
 
     title: ClassVar[str] = "Run"
     split: Text = Field("val", description="split of data.yaml to validate on: val, test or train")
+    rect: bool = Field(True, description="validate on rectangles of similar images instead of squares")
     half: bool = Field(False, description="compute in 16 bits")
     save_json: bool = Field(False, description="write the detections as COCO JSON")
     save_txt: bool = Field(False, description="write detections as label files")

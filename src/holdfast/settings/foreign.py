@@ -33,14 +33,12 @@ _STEPS = "Maps are not drawn; the model is a plain torch module, to which a forw
 FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
     "train": {
         "augment": Foreign((False,), "Give the strength of each augmentation, such as --mosaic or --hsv-h."),
-        "bgr": Foreign((0,), "Pictures are read as RGB; swap the channels of the files."),
+        "auto_augment": Foreign(("randaugment",), "Give --autoaugment, which moves boxes too."),
         "classes": Foreign((), "Leave other classes out of the label files, or use --single-cls."),
-        "copy_paste": Foreign((0,), "Detection labels have no outlines to cut along; use --mixup."),
-        "cutmix": Foreign((0,), "Use --mixup or --mosaic."),
         "dropout": Foreign((0,), "Dropout belongs to classification models; use --weight-decay."),
+        "erasing": Foreign((0.4,), "Erasing belongs to classification models; use --cutmix."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
         "mask_ratio": Foreign((4,), _MASKS),
-        "multi_scale": Foreign((0,), "Use --scale, which zooms the objects, or train at another --imgsz."),
         "overlap_mask": Foreign((True,), _MASKS),
         "profile": Foreign((False,), "'holdfast val' prints the milliseconds per image of a trained model."),
         "time": Foreign((), "Give --epochs; a run that was stopped goes on with --resume."),

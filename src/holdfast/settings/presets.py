@@ -16,7 +16,7 @@ import yaml
 from holdfast.errors import SettingsError, did_you_mean
 
 _FOLDER = Path(__file__).parent / "presets"
-_WITHOUT_EFFECT = ("obj", "obj_pw", "iou_t", "anchor_t", "anchors", "copy_paste")
+_WITHOUT_EFFECT = ("obj", "obj_pw", "iou_t", "anchor_t", "anchors")
 _ONLY_AT = (("cls_pw", (0.0, 1.0)), ("fl_gamma", (0.0,)))
 
 

@@ -188,6 +188,34 @@ def fit(
         folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
     (folder / "weights").mkdir(exist_ok=True)
     settings.dump(folder / "args.yaml")
+    samples = TrainSamples(
+        train_index,
+        imgsz=imgsz,
+        seed=settings.seed,
+        epochs=settings.epochs,
+        close_mosaic=settings.close_mosaic,
+        mosaic=settings.mosaic,
+        mosaic_tiles=settings.mosaic_tiles,
+        mixup=settings.mixup,
+        cutmix=settings.cutmix,
+        copy_paste=settings.copy_paste,
+        copy_paste_mode=settings.copy_paste_mode,
+        degrees=settings.degrees,
+        translate=settings.translate,
+        scale=settings.scale,
+        shear=settings.shear,
+        perspective=settings.perspective,
+        hsv_h=settings.hsv_h,
+        hsv_s=settings.hsv_s,
+        hsv_v=settings.hsv_v,
+        flipud=settings.flipud,
+        fliplr=settings.fliplr,
+        bgr=settings.bgr,
+        autoaugment=settings.autoaugment,
+        multi_scale=settings.multi_scale,
+        rect=settings.rect,
+        stride=stride,
+    )
     facts = _facts(
         settings,
         loaded,
@@ -199,6 +227,7 @@ def fit(
         batch=batch,
         imgsz=imgsz,
     )
+    facts["augmentation"] = samples.remarks()
     write_json(folder / "manifest.json", facts)
     for line in _announcement(facts, folder, progress):
         talk(line)
@@ -216,25 +245,6 @@ def fit(
         warmup_momentum=settings.warmup_momentum,
         warmup_bias_lr=choice.warmup_bias_lr,
     )
-    samples = TrainSamples(
-        train_index,
-        imgsz=imgsz,
-        seed=settings.seed,
-        epochs=settings.epochs,
-        close_mosaic=settings.close_mosaic,
-        mosaic=settings.mosaic,
-        mixup=settings.mixup,
-        degrees=settings.degrees,
-        translate=settings.translate,
-        scale=settings.scale,
-        shear=settings.shear,
-        perspective=settings.perspective,
-        hsv_h=settings.hsv_h,
-        hsv_s=settings.hsv_s,
-        hsv_v=settings.hsv_v,
-        flipud=settings.flipud,
-        fliplr=settings.fliplr,
-    )
 
     def draw_train(number: int, drawn: Batch) -> None:
         if number < 3:
@@ -251,7 +261,7 @@ def fit(
         stride=stride,
         batch=2 * batch,
         workers=settings.threads,
-        rect=settings.rect,
+        rect=True,
         device=device.device,
         precision=precision,
         conf=settings.conf,
@@ -437,6 +447,7 @@ def _announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) ->
             f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; this model takes multiples of "
             f"{facts['stride']} from 64 up)"
         )
+    lines += [f"  augment    {line}" for line in facts["augmentation"]]
     lines += [f"  train: {line}" for line in facts["train_problems"]]
     lines += [f"  val: {line}" for line in facts["val_problems"]]
     if progress.epoch:
