@@ -1,8 +1,11 @@
-"""Progress of a download: one live line on a terminal, a plain line per quarter in pipes and log files."""
+"""Progress of downloads and long readings: one live line on a terminal, a plain line per quarter in pipes and
+log files.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
@@ -17,10 +20,12 @@ class Progress:
 
     Args:
         out: where lines go.
+        words: a count as text.
     """
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, words: Callable[[int], str] | None = None) -> None:
         self.out = out
+        self.words = words or megabytes
         self.live = out.isatty()
         self._drawn = False
         self._shown = 0.0
@@ -55,13 +60,19 @@ class Progress:
             now = time.monotonic()
             if now - self._shown > 0.1 or done == total:
                 self._shown = now
-                self.out.write("\r\x1b[K" + _line(done, total))
+                self.out.write("\r\x1b[K" + self._line(done, total))
                 self.out.flush()
                 self._drawn = True
         elif total and done * _QUARTERS // total > self._quarter:
             self._quarter = done * _QUARTERS // total
-            self.out.write(f"  {done / total:4.0%} of {megabytes(total)}\n")
+            self.out.write(f"  {done / total:4.0%} of {self.words(total)}\n")
             self.out.flush()
+
+    def _line(self, done: int, total: int | None) -> str:
+        if not total:
+            return f"  {self.words(done)}"
+        bar = "#" * (_BAR * done // total)
+        return f"  [{bar:<{_BAR}}] {done / total:4.0%}  {self.words(done)} of {self.words(total)}"
 
     def _clear(self) -> None:
         if self._drawn:
@@ -75,8 +86,6 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def _line(done: int, total: int | None) -> str:
-    if not total:
-        return f"  {megabytes(done)}"
-    bar = "#" * (_BAR * done // total)
-    return f"  [{bar:<{_BAR}}] {done / total:4.0%}  {megabytes(done)} of {megabytes(total)}"
+def images(count: int) -> str:
+    """Returns `1,200 images`."""
+    return f"{count:,} images"
