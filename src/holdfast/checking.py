@@ -44,20 +44,23 @@ def run_check(
         workers=settings.workers,
         progress=report or (lambda done, total: None),
     )
+    told = say if settings.verbose and not settings.as_json else _silent
+    for line in check_lines(result, fixed=bool(settings.fix)):
+        told(line)
     written: dict[str, str] = {}
-    lines = []
     if settings.plots and result.splits:
         folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
-        page = write_check(folder, result)
-        written["page"] = str(page)
-        lines.append(f"Pictures of the worst cases: {page}")
+        written["page"] = str(write_check(folder, result))
+        told(f"Pictures of the worst cases: {written['page']}")
     if settings.fix and result.splits:
         copy = write_clean(result, Path(settings.fix))
         written["copy"] = str(copy.path)
-        lines += copy.lines()
+        for line in copy.lines():
+            told(line)
     if settings.as_json:
-        say(json.dumps({**result.as_dict(), **written}, ensure_ascii=True))
-    elif settings.verbose:
-        for line in [*check_lines(result, fixed=bool(settings.fix)), *lines]:
-            say(line)
+        say(json.dumps({**result.as_dict(), **written}))
     return result
+
+
+def _silent(text: str) -> None:
+    pass

@@ -99,6 +99,7 @@ class Inspection:
                     "splits": finding.counts,
                     "examples": finding.examples,
                     "remedy": finding.remedy,
+                    "mendable": finding.mendable,
                 }
                 for finding in self.findings
             ],

@@ -83,6 +83,7 @@ class Finding:
         examples: the first few or the worst, each with its place.
         remedy: what to do.
         cases: pictures that show it, worst first.
+        mendable: a cleaned copy is free of it.
     """
 
     level: Level
@@ -91,6 +92,7 @@ class Finding:
     examples: list[str] = field(default_factory=list)
     remedy: str = ""
     cases: list[Case] = field(default_factory=list)
+    mendable: bool = False
 
     @property
     def count(self) -> int:
@@ -132,7 +134,7 @@ def problem_findings(splits: Sequence[Split], show: Show) -> list[Finding]:
         if reason == "class out of range" and not any((split.index.classes == 0).any() for split in splits):
             remedy = f"No usable row has class 0: do the labels count from 1? {remedy}"
         level: Level = "note" if reason in _HARMLESS else "warning"
-        found.append(Finding(level, reason, counts, examples[:EXAMPLES], remedy))
+        found.append(Finding(level, reason, counts, examples[:EXAMPLES], remedy, mendable=True))
     return sorted(found, key=lambda finding: -finding.count)
 
 
@@ -246,7 +248,8 @@ def box_findings(splits: Sequence[Split], show: Show, *, imgsz: int) -> list[Fin
                 case for split in splits for case in _box_cases(split, numbers[split.name], order, show)
             ]
             examples = [case.caption for case in cases[:EXAMPLES]]
-            found.append(Finding(level, kind, counts, examples, remedy, cases[:CASES]))
+            mendable = choose(splits[0].facts) is splits[0].facts.doubles
+            found.append(Finding(level, kind, counts, examples, remedy, cases[:CASES], mendable))
     return found
 
 

@@ -95,13 +95,13 @@ def picture_findings(facts: PictureFacts, splits: Sequence[Split], show: Show) -
         examples = [case.caption for case in cases[:EXAMPLES]]
         counts = {split: count for split, count in counts.items() if count}
         if counts:
-            found.append(Finding(level, kind, counts, examples, remedy, cases))
+            found.append(Finding(level, kind, counts, examples, remedy, cases, level == "warning"))
 
     damaged = {split: len(images) for split, images in facts.damaged.items() if images}
     if damaged:
         reasons = [show(reason) for images in facts.damaged.values() for reason in images.values()]
         remedy = "Copy these files again or delete them; a run would skip them one by one."
-        found.append(Finding("warning", "damaged image", damaged, reasons[:EXAMPLES], remedy))
+        found.append(Finding("warning", "damaged image", damaged, reasons[:EXAMPLES], remedy, [], True))
     for later in SPLITS[1:]:
         matches = [match for match in facts.leaks if match[1].split == later]
         for earlier in dict.fromkeys(left.split for left, _, _ in matches):

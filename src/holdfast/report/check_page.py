@@ -92,7 +92,7 @@ def check_page(result: Inspection) -> str:
     if result.splits:
         body += ["<h2>Boxes per class</h2>", _class_table(result.splits)]
         body += ["<h2>Size of boxes</h2>", _size_table(result.splits)]
-        body.append('<p class="soft">Side of a box: the square root of its share of the image.</p>')
+        body.append('<p class="soft">Side: the square root of the share that a box has of its image.</p>')
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -170,7 +170,7 @@ def _size_table(splits: Sequence[Split]) -> str:
     edges = [0.0, *SIZE_EDGES]
     labels = [f"{low:.0%} to {high:.0%}" for low, high in pairwise(edges)]
     labels.append(f"{edges[-1]:.0%} and over")
-    return _bars("side, part of the image", labels, {split.name: split.facts.sides for split in splits})
+    return _bars("side", labels, {split.name: split.facts.sides for split in splits})
 
 
 def _bars(head: str, labels: Sequence[str], columns: Mapping[str, Sequence[int]]) -> str:
@@ -179,8 +179,8 @@ def _bars(head: str, labels: Sequence[str], columns: Mapping[str, Sequence[int]]
     for place, label in enumerate(labels):
         cells = [f'<td class="name">{_text(label)}</td>']
         for counts in columns.values():
-            share = counts[place] / max(max(counts, default=0), 1)
-            cells.append(f'<td class="bar" style="background-size:{0.7 * share:.1%} 72%">{counts[place]:,}</td>')
+            length = 0.7 * counts[place] / max(max(counts, default=0), 1)
+            cells.append(f'<td class="bar" style="background-size:{length:.1%} 72%">{counts[place]:,}</td>')
         rows.append(cells)
     return _table([head, *columns], rows)
 

@@ -21,8 +21,10 @@ def check_lines(result: Inspection, *, fixed: bool = False) -> list[str]:
     if result.findings:
         lines.append("")
     lines.append(result.verdict)
-    if result.exit_code == 1 and not fixed:
-        lines.append("Most of it can be mended in a copy: add --fix FOLDER.")
+    mendable = sum(finding.level == "warning" and finding.mendable for finding in result.findings)
+    if result.exit_code == 1 and mendable and not fixed:
+        all_of = sum(finding.level == "warning" for finding in result.findings)
+        lines.append(f"A copy without {mendable} of {all_of} is written by adding --fix FOLDER.")
     return lines
 
 
