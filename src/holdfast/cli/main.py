@@ -104,9 +104,9 @@ def _check(words: list[str]) -> int:
 
     settings = CheckSettings(**parse(CheckSettings, words))
     from holdfast.checking import run_check
-    from holdfast.cli.progress import Progress, images
+    from holdfast.cli.progress import Progress
 
-    with Progress(sys.stderr, words=images) as progress:
+    with Progress(sys.stderr, unit=lambda count: f"{count:,} images", after=1.0) as progress:
         return run_check(settings, report=progress.show if progress.live else None).exit_code
 
 

@@ -48,7 +48,8 @@ _REMEDIES: Mapping[str, str] = {
 # Mended without a loss: no reason to stop a pipeline.
 _HARMLESS = frozenset((
     "duplicate row", "sixth column ignored", "box cut at the image border", "row without keypoints",
-    "keypoints without visibility", "upright box among oriented ones",
+    "keypoints without visibility", "upright box among oriented ones", "crowd region skipped",
+    "mask not read", "difficult object kept", "corners of a box swapped", "xml of another kind ignored",
 ))  # fmt: skip
 _GENERAL_REMEDY = "Correct these files."
 
