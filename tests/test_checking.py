@@ -52,7 +52,7 @@ def test_warnings_name_count_example_and_remedy(data: Path, capsys: pytest.Captu
     assert "warning  1 x picture of val that is in train too (val)\n" in out
     assert "-> Delete one of each pair" in out
     assert "Data usable, with 2 warnings to look at: 80 train, 21 val\n" in out
-    assert "A copy without 2 of 2 is written by adding --fix FOLDER.\n" in out
+    assert "Add --fix FOLDER for a cleaned copy, free of 2 of 2 warnings.\n" in out
     assert not Path("runs").exists()
 
 

@@ -23,8 +23,8 @@ def check_lines(result: Inspection, *, fixed: bool = False) -> list[str]:
     lines.append(result.verdict)
     mendable = sum(finding.level == "warning" and finding.mendable for finding in result.findings)
     if result.exit_code == 1 and mendable and not fixed:
-        all_of = sum(finding.level == "warning" for finding in result.findings)
-        lines.append(f"A copy without {mendable} of {all_of} is written by adding --fix FOLDER.")
+        warnings = sum(finding.level == "warning" for finding in result.findings)
+        lines.append(f"Add --fix FOLDER for a cleaned copy, free of {mendable} of {warnings} warnings.")
     return lines
 
 
