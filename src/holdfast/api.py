@@ -13,12 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from holdfast.errors import SettingsError
-from holdfast.settings import ConvertSettings, DownloadSettings, PredictSettings, TrainSettings, ValSettings
+from holdfast.settings import (
+    CheckSettings,
+    ConvertSettings,
+    DownloadSettings,
+    PredictSettings,
+    TrainSettings,
+    ValSettings,
+)
 from holdfast.settings.base import as_switch, tidy
 
 if TYPE_CHECKING:
     import torch
 
+    from holdfast.data.check import Inspection
     from holdfast.evaluate.coco import DetectionMetrics
     from holdfast.load import LoadedModel
     from holdfast.models.detector import Detector
@@ -273,6 +281,25 @@ def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, st
     for result in _predict(_at_trained_size(settings, loaded), loaded.model, None, True, say):
         count, folder = count + 1, str(result.save_dir or "")
     return count, folder
+
+
+def check(data: str | Path, *, say: Say = print, **keys: Any) -> Inspection:
+    """Looks for what is wrong with a data set as `holdfast check` does.
+
+    Args:
+        data: data.yaml, or its folder.
+        say: where the findings are told.
+        keys: further keys of `holdfast check`, such as `fix="cleaned"`.
+
+    Returns:
+        The findings; `exit_code` is 0 when nothing is wrong, 1 for warnings, 2 when it cannot be trained on.
+
+    Raises:
+        SettingsError: a folder that cannot be written to.
+    """
+    from holdfast.checking import run_check
+
+    return run_check(CheckSettings(data=str(data), **keys), say=say)
 
 
 def convert(source: str | Path, target: str | Path, *, say: Say = print, **keys: Any) -> Path:

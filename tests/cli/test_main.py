@@ -11,6 +11,7 @@ from holdfast import __version__
 from holdfast.cli import main as cli
 from holdfast.cli.flags import help_text, markdown_table
 from holdfast.settings import (
+    CheckSettings,
     ConvertSettings,
     DemoSettings,
     DownloadSettings,
@@ -25,6 +26,7 @@ VERBS = {
     "val": ValSettings,
     "predict": PredictSettings,
     "demo": DemoSettings,
+    "check": CheckSettings,
     "convert": ConvertSettings,
     "download": DownloadSettings,
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.settings import (
+    CheckSettings,
     ConvertSettings,
     DemoSettings,
     DownloadSettings,
@@ -23,6 +24,7 @@ PLACES = {
     ValSettings: "val/*.py",
     PredictSettings: "predict/*.py",
     DemoSettings: "demo.py",
+    CheckSettings: "checking.py",
     ConvertSettings: "conversion.py",
     DownloadSettings: "downloads.py",
 }

@@ -18,10 +18,19 @@ _EXAMPLES = {
     "val": ("holdfast val --model runs/train/exp/weights/best.pt --data data.yaml",),
     "predict": ("holdfast predict --model runs/train/exp/weights/best.pt --source photos/ --conf 0.4",),
     "demo": ("holdfast demo --folder demo",),
+    "check": ("holdfast check data.yaml",
+              "holdfast check data.yaml --json --no-plots",
+              "holdfast check data.yaml --fix cleaned"),
     "convert": ("holdfast convert yolo26n.pt yolo26n.safetensors",
                 "holdfast convert runs/train/exp/weights/best.pt official.pt --form official --half"),
     "download": ("holdfast download yolo26n",
                  "holdfast download yolov9-c gelan-c --folder weights"),
+}
+
+_EXIT_CODES = {
+    "check": ("0  nothing is wrong",
+              "1  usable, but there are warnings to look at",
+              "2  cannot be trained on: no images, no labels, a missing split, a data file that is refused"),
 }
 
 
@@ -36,6 +45,8 @@ def help_text(kind: type[Settings], *, summary: str) -> str:
         for key, field in fields.items():
             lines += _entry(key, field, width)
     lines += ["", "Examples", *(f"  {example}" for example in _EXAMPLES.get(verb, ()))]
+    if verb in _EXIT_CODES:
+        lines += ["", "Exit codes", *(f"  {code}" for code in _EXIT_CODES[verb])]
     return "\n".join(lines)
 
 
@@ -97,6 +108,7 @@ def _placeholder(annotation: Any) -> str:
 def settings_page() -> str:
     """docs/SETTINGS.md: every key of every verb. `make docs` writes it, a test compares it."""
     from holdfast.settings import (
+        CheckSettings,
         ConvertSettings,
         DemoSettings,
         DownloadSettings,
@@ -113,7 +125,10 @@ def settings_page() -> str:
         "file. Keys may be hyphenated, booleans negated (`--no-amp`). Where a verb has no key of that name:",
         ", ".join(f"`{alias}` means `{key}`" for alias, key in ALIASES.items()) + ".",
     ]
-    verbs = TrainSettings, ValSettings, PredictSettings, DemoSettings, ConvertSettings, DownloadSettings
+    verbs = (
+        TrainSettings, ValSettings, PredictSettings, DemoSettings, CheckSettings, ConvertSettings,
+        DownloadSettings,
+    )  # fmt: skip
     for kind in verbs:
         lines += ["", f"## holdfast {kind.verb()}", "", markdown_table(kind)]
     return "\n".join(lines)

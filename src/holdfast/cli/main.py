@@ -23,15 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words after the program's name; those of the process when None.
 
     Returns:
-        Exit code: 0, the code of the user's error, or 130 after Ctrl-C. A traceback means a bug in Holdfast.
+        Exit code: 0, the verb's own, that of the user's error, or 130 after Ctrl-C. A traceback means a bug
+        in Holdfast.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is written
     try:
-        _run(words)
+        code = _run(words)
         sys.stdout.flush()
-        return 0
+        return code
     except HoldfastError as error:
         print(f"holdfast: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str]) -> int:
     word, rest = (words[0], words[1:]) if words else ("help", [])
     if word in ("-h", "--help"):
         word = "help"
@@ -54,7 +55,7 @@ def _run(words: list[str]) -> None:
         raise SettingsError(f"There is no verb '{word}'.", hint=hint or f"Verbs are {', '.join(_VERBS)}.")
     if word != "help" and any(item in ("-h", "--help") for item in rest):
         word, rest = "help", [word]
-    _VERBS[word][1](rest)
+    return _VERBS[word][1](rest) or 0
 
 
 def _train(words: list[str]) -> None:
@@ -95,6 +96,18 @@ def _demo(words: list[str]) -> None:
     from holdfast.demo import run_demo
 
     run_demo(settings)
+
+
+def _check(words: list[str]) -> int:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import CheckSettings
+
+    settings = CheckSettings(**parse(CheckSettings, words))
+    from holdfast.checking import run_check
+    from holdfast.cli.progress import Progress
+
+    with Progress(sys.stderr, unit=lambda count: f"{count:,} images", after=1.0) as progress:
+        return run_check(settings, report=progress.show if progress.live else None).exit_code
 
 
 def _convert(words: list[str]) -> None:
@@ -148,7 +161,7 @@ def _help(words: list[str]) -> None:
     if verb not in _VERBS:
         raise SettingsError(f"There is no verb '{verb}'.", hint=did_you_mean(verb, _VERBS).strip())
     text = _VERBS[verb][0]
-    if verb not in ("train", "val", "predict", "demo", "convert", "download"):
+    if verb not in ("train", "val", "predict", "demo", "check", "convert", "download"):
         print(f"{text}.\n\nUsage: holdfast {verb}")
         return
     from holdfast import settings
@@ -162,11 +175,12 @@ def _no_more(words: list[str]) -> None:
         raise SettingsError(f"This verb takes no keys, but '{words[0]}' was given.")
 
 
-_VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+_VERBS: dict[str, tuple[str, Callable[[list[str]], int | None]]] = {
     "train": ("Train a model on a data set", _train),
     "val": ("Measure precision, recall and AP of a model on a data set", _val),
     "predict": ("Detect objects in images and videos", _predict),
     "demo": ("Draw a small data set, train on it, validate and detect", _demo),
+    "check": ("Look for what is wrong with a data set", _check),
     "convert": ("Write a weight file in another form", _convert),
     "download": ("Download weight files that their authors released", _download),
     "models": ("List the models with their size and cost", _models),

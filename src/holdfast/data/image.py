@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +140,15 @@ def _show(path: Path | str) -> str:
 
 def _refuse_bomb(height: int, width: int, where: str) -> None:
     if height * width > MAX_PIXELS:
-        raise DataError(
-            f"{width} x {height} pixels is more than the limit of {MAX_PIXELS:,}.",
-            path=where,
-            hint="Cut the image into tiles or make it smaller.",
-        )
+        raise _too_large(f"{width} x {height} pixels", where)
+
+
+def _too_large(size: str, where: str) -> DataError:
+    return DataError(
+        f"{size} is more than the limit of {MAX_PIXELS:,}.",
+        path=where,
+        hint="Cut the image into tiles or make it smaller.",
+    )
 
 
 def _read_fast(data: bytes, header: Header, divisor: int) -> tuple[Image, float, float] | None:
@@ -197,10 +203,10 @@ def _shrink(image: Image, divisor: int) -> tuple[Image, float, float]:
 
 def _size_by_pillow(path: Path | str, where: str) -> tuple[int, int] | None:
     """Size from the header through Pillow; None when only decoding can tell."""
-    import PIL.Image
+    import PIL
 
     try:
-        with PIL.Image.open(path) as image:
+        with _open(path) as image:
             width, height = image.size
             orientation = image.getexif().get(0x0112, 1)
             if image.format == "TIFF" and orientation != 1:
@@ -218,11 +224,11 @@ def _size_by_pillow(path: Path | str, where: str) -> tuple[int, int] | None:
 def _read_careful(data: bytes, header: Header | None, where: str) -> Image:
     if header is not None and header.deep:  # Pillow keeps only the high byte of 16-bit colour
         return _from_opencv(data, where)
-    import PIL.Image
+    import PIL
     import PIL.ImageOps
 
     try:
-        with PIL.Image.open(io.BytesIO(data)) as opened:
+        with _open(io.BytesIO(data)) as opened:
             _refuse_bomb(opened.height, opened.width, where)
             opened.load()
             image = PIL.ImageOps.exif_transpose(opened)
@@ -278,7 +284,19 @@ def _from_opencv(data: bytes, where: str) -> Image:
     return _as_image(colour)
 
 
+def _open(source: Path | str | io.BytesIO) -> Any:
+    """Opens with Pillow, which must not warn of sizes below the limit."""
+    import PIL.Image
+
+    with warnings.catch_warnings():  # threads that meet here may leave this one filter behind, no more
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        return PIL.Image.open(source)
+
+
 def _damaged(error: Exception, where: str) -> DataError:
+    if type(error).__name__ == "DecompressionBombError":
+        pixels = re.search(r"\d+", str(error))
+        return _too_large(f"{int(pixels[0]):,} pixels" if pixels else "this size", where)
     reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     return DataError(
         f"the image is damaged or cut short ({reason}).", path=where, hint="Delete it or copy it again."

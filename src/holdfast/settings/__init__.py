@@ -1,6 +1,7 @@
 """Checked settings, one flat class per verb; the only owner of every default."""
 
 from holdfast.settings.verbs import (
+    CheckSettings,
     ConvertSettings,
     DemoSettings,
     DownloadSettings,
@@ -10,6 +11,7 @@ from holdfast.settings.verbs import (
 )
 
 __all__ = [
+    "CheckSettings",
     "ConvertSettings",
     "DemoSettings",
     "DownloadSettings",

@@ -297,6 +297,29 @@ class DemoRunSettings(Settings):
     seed: int = Field(0, ge=0, description="start of every random draw")
 
 
+class CheckDataSettings(Settings):
+    """Which data set to look at, and how closely."""
+
+    title: ClassVar[str] = "Check"
+    data: Text = Field("", description="data.yaml that names the folders and the classes, or its folder")
+    imgsz: int = Field(640, ge=32, le=8192, description="input size at which boxes may become too small")
+    single_cls: bool = Field(False, description="treat all classes as one")
+    pictures: bool = Field(
+        True, description="open every image, to find damaged ones, duplicates and leaks between splits")
+    workers: int = Field(8, ge=0, le=256, description="threads that read; 0 uses one")
+
+
+class CheckOutputSettings(Settings):
+    """What a check writes, and where."""
+
+    title: ClassVar[str] = "Output"
+    fix: Text = Field("", description="new folder for a cleaned copy; the data set itself is never changed")
+    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
+    plots: bool = Field(True, description="write check.html and labels.jpg")
+    project: Text = Field("runs/check", description="folder that holds the runs")
+    name: Text = Field("exp", description="folder of this run; numbered when it exists")
+
+
 class ConvertRunSettings(Settings):
     """Which weight file to write anew, where to and how."""
 

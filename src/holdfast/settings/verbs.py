@@ -7,6 +7,8 @@ from typing import ClassVar
 from holdfast.settings.components import (
     AnswerSettings,
     AugmentSettings,
+    CheckDataSettings,
+    CheckOutputSettings,
     ConvertRunSettings,
     DataSettings,
     DemoRunSettings,
@@ -51,6 +53,12 @@ class PredictSettings(
 
 class DemoSettings(DemoRunSettings, DeviceSettings):
     """Everything `holdfast demo` knows."""
+
+
+class CheckSettings(CheckDataSettings, CheckOutputSettings, FolderSettings):
+    """Everything `holdfast check` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("data",)
 
 
 class ConvertSettings(ConvertRunSettings, AnswerSettings):
