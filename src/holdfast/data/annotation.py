@@ -37,6 +37,11 @@ class Rules(NamedTuple):
     keypoints: tuple[int, int] | None = None
     oriented: bool = False
 
+    @property
+    def plain(self) -> bool:
+        """Says that a box and its class are all there is to an object."""
+        return self.keypoints is None and not self.oriented
+
 
 class Annotation(NamedTuple):
     """One object, in parts of the image.

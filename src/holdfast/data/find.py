@@ -11,6 +11,7 @@ import glob
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from holdfast.data.image import IMAGE_SUFFIXES
@@ -39,16 +40,32 @@ def find_images(sources: Sequence[Path | str]) -> list[bytes]:
 
 def label_path(image: bytes) -> bytes:
     """Returns the label's path: the last folder `images` becomes `labels`, the suffix `.txt`."""
-    return _mirrored(image, b"images", b"labels", b".txt")
+    return next(label_places(image))
 
 
 def label_places(image: bytes) -> Iterator[bytes]:
     """Yields where the label of an image may be, most expected first: mirrored or beside it, any case."""
-    expected, beside = os.path.splitext(label_path(image))[0], os.path.splitext(image)[0]
-    stems = (expected,) if expected == beside else (expected, beside)
+    folder, name = os.path.split(image)
+    stem = os.path.splitext(name)[0]
+    folders = _label_folders(folder)
     for suffix in (b".txt", b".TXT", b".Txt"):
-        for stem in stems:
-            yield stem + suffix
+        for place in folders:
+            yield place + stem + suffix
+
+
+@lru_cache(maxsize=1024)
+def _label_folders(folder: bytes) -> tuple[bytes, ...]:
+    """Folders of labels that belong to a folder of images, each with a separator at its end."""
+    return tuple(dict.fromkeys(os.path.join(place, b"") for place in (_mirrored(folder), folder)))
+
+
+def _mirrored(folder: bytes) -> bytes:
+    parts = folder.split(_SEP)
+    for at in range(len(parts) - 1, -1, -1):
+        if parts[at] == b"images":
+            parts[at] = b"labels"
+            break
+    return _SEP.join(parts)
 
 
 def share_a_label(images: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -62,17 +79,6 @@ def share_a_label(images: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
 def suffix_list() -> str:
     """The suffixes of images, for a message."""
     return " ".join(sorted(IMAGE_SUFFIXES))
-
-
-def _mirrored(image: bytes, folder: bytes, other: bytes, suffix: bytes) -> bytes:
-    """Replaces the last folder of a name, and the suffix."""
-    head, name = os.path.split(image)
-    parts = head.split(_SEP)
-    for at in range(len(parts) - 1, -1, -1):
-        if parts[at] == folder:
-            parts[at] = other
-            break
-    return os.path.join(_SEP.join(parts), os.path.splitext(name)[0] + suffix)
 
 
 def _is_image(name: bytes) -> bool:

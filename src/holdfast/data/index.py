@@ -1,21 +1,14 @@
-"""All images and labels of a split as a handful of flat arrays.
+"""From a data set's files to its index: scanned once, and for large sets kept in a cache file.
 
-No Python object per image: forked workers share the memory without copying it (touching a list of strings
-copies its pages through reference counts), and a million images take some 200 MB. Nothing is written beside
-the data: the folder may be read-only.
-
-Images that cannot be used are left out and counted by reason; the run goes on with the rest.
-
-Dimensions: N images, M boxes over all images, P bytes over all paths, Q points of all outlines, K keypoints.
+Nothing is written beside the data: the folder may be read-only. Images that cannot be used are left out and
+counted by reason; the run goes on with the rest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,114 +18,19 @@ from holdfast.data.annotation import Rules
 from holdfast.data.find import find_images as find_images
 from holdfast.data.find import label_path as label_path
 from holdfast.data.find import share_a_label, suffix_list
-from holdfast.data.objects import Objects
+from holdfast.data.index_arrays import Index as Index
+from holdfast.data.index_cache import Tick, cached, digest, stamps
+from holdfast.data.pool import Progress, map_chunks
 from holdfast.data.problems import Problems as Problems
 from holdfast.data.random import Draw, draws
-from holdfast.data.scan import Packed, Scan, joined, scan, show
+from holdfast.data.scan import Packed, joined, scan, show
 from holdfast.errors import DataError
 
+CACHE_FROM = 1000  # images; fewer are scanned as fast as they are checked for changes
+_PROCESSES_FROM = 4096  # images; fewer are done before processes have started
+_STAMP_PROCESSES_FROM = 200_000
 _CHUNK = 128
-
-
-@dataclass(frozen=True)
-class Index:
-    """A split: which images, how large, what is in them.
-
-    Coordinates are in parts of the image; `objects` and `labels` give pixels.
-
-    Attributes:
-        names: class names by index.
-        path_bytes: (P,) uint8, all paths one after the other in the file system's encoding.
-        path_offsets: (N + 1,) int64, where each path starts.
-        sizes: (N, 2) int32, upright height and width in pixels.
-        offsets: (N + 1,) int64, where the boxes of each image start.
-        classes: (M,) int32.
-        boxes: (M, 4) float32, cx cy w h.
-        problems: what was noticed while scanning.
-        points: (Q, 2) float32, outlines of all objects, one after the other.
-        starts: (M + 1,) int32 (int64 beyond 2**31 points), where the outline of each object starts; (0,) when
-            no object has one.
-        keypoints: (M, K, 3) float32, x, y and visibility; K is 0 outside pose data sets.
-        corners: (M, 4, 2) float32; (M, 0, 2) unless boxes are oriented.
-    """
-
-    names: dict[int, str]
-    path_bytes: npt.NDArray[np.uint8]
-    path_offsets: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
-    classes: npt.NDArray[np.int32]
-    boxes: npt.NDArray[np.float32]
-    problems: Problems
-    points: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
-    starts: npt.NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, np.int32))
-    keypoints: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
-    corners: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 2), np.float32))
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over paths, sizes and labels: equal only when a run would see the same data set."""
-        digest = hashlib.sha256()
-        arrays = (
-            self.path_bytes,
-            self.path_offsets,
-            self.sizes,
-            self.offsets,
-            self.classes,
-            self.boxes,
-            self.points,
-            self.starts,
-            self.keypoints,
-            self.corners,
-        )
-        for array in arrays:
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
-    @property
-    def backgrounds(self) -> int:
-        """How many images have no box."""
-        return int((np.diff(self.offsets) == 0).sum())
-
-    def path(self, i: int) -> str:
-        """Returns the path of an image; names that are not UTF-8 survive (surrogate escapes)."""
-        return os.fsdecode(self.path_bytes[self.path_offsets[i] : self.path_offsets[i + 1]].tobytes())
-
-    @property
-    def paths(self) -> list[str]:
-        """All paths, built anew at each call."""
-        return [self.path(i) for i in range(len(self))]
-
-    def labels(self, i: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Returns the classes (m,) int64 and boxes (m, 4) float32 xyxy in original pixels of an image."""
-        part = slice(self.offsets[i], self.offsets[i + 1])
-        height, width = self.sizes[i]
-        boxes = self.boxes[part] * np.array([width, height, width, height], dtype=np.float32)
-        half = boxes[:, 2:] / 2
-        return self.classes[part].astype(np.int64), np.concatenate(
-            [boxes[:, :2] - half, boxes[:, :2] + half], axis=1
-        )
-
-    def objects(self, i: int) -> Objects:
-        """Returns all that is known of the objects on an image, in original pixels."""
-        classes, boxes = self.labels(i)
-        objects = Objects.of_boxes(classes, boxes)
-        first, last = self.offsets[i : i + 2].tolist()
-        extent = self.sizes[i, ::-1].astype(np.float32)  # width, height
-        if len(self.starts):
-            starts = self.starts[first : last + 1].astype(np.int64)
-            outlines = self.points[starts[0] : starts[-1]] * extent
-            objects = replace(objects, points=outlines, starts=starts - starts[0])
-        if self.keypoints.shape[1]:
-            keypoints = self.keypoints[first:last].copy()
-            keypoints[..., :2] *= extent
-            objects = replace(objects, keypoints=keypoints)
-        if self.corners.shape[1]:
-            objects = replace(objects, corners=self.corners[first:last] * extent)
-        return objects
+_LARGE_CHUNK = 512
 
 
 def build_index(
@@ -145,8 +43,10 @@ def build_index(
     keypoints: tuple[int, int] | None = None,
     oriented: bool = False,
     workers: int = 8,
+    cache: Path | None = None,
+    progress: Progress | None = None,
 ) -> Index:
-    """Scans images and labels.
+    """Scans images and labels, or opens what an earlier scan has kept.
 
     Args:
         sources: folders (searched to any depth), images, list files (.txt, one image per line) and glob
@@ -158,7 +58,9 @@ def build_index(
         min_items: leave out images with fewer boxes.
         keypoints: (count, numbers per point) when label rows carry keypoints.
         oriented: labels are corners of oriented boxes.
-        workers: threads.
+        workers: threads, or processes where there are many images.
+        cache: folder for the indices of large data sets; None scans at each call and keeps nothing.
+        progress: told how many images are scanned, and how many there are.
 
     Raises:
         DataError: no image found, none usable, or not one label file.
@@ -171,7 +73,49 @@ def build_index(
         order = np.argsort(draws(0, 0, 0, Draw.FRACTION).random(len(images)), kind="stable")
         images = [images[i] for i in sorted(order[: max(round(fraction * len(images)), 1)].tolist())]
     rules = Rules(len(names), single_cls, keypoints, oriented)
-    scans = _scan_all(images, rules, min_items, workers)
+    kept = {0: "object"} if single_cls else dict(names)
+
+    def build(tick: Tick) -> Index:
+        def report(done: int, total: int) -> None:
+            tick()
+            if progress is not None:
+                progress(done, total)
+
+        return _build(images, kept, rules, min_items, where=where, workers=workers, progress=report)
+
+    if cache is None or len(images) < CACHE_FROM:
+        return build(lambda: None)
+    options = [sorted(names.items()), rules, fraction, min_items]
+    name = digest([[os.path.abspath(source) for source in sources], *options])[:24]
+    return cached(cache, name, _state(images, options, workers), build)
+
+
+def _state(images: list[bytes], options: list[object], workers: int) -> str:
+    """Tells one version of a data set from the next: names, times and sizes of all its files."""
+    many = len(images) >= _STAMP_PROCESSES_FROM
+    found = map_chunks(stamps, images, size=8 * _LARGE_CHUNK, workers=workers if many else 1, processes=many)
+    return digest([np.frombuffer(b"\0".join(images), np.uint8), np.concatenate(found), *options])
+
+
+def _build(
+    images: list[bytes],
+    names: dict[int, str],
+    rules: Rules,
+    min_items: int,
+    *,
+    where: str,
+    workers: int,
+    progress: Progress,
+) -> Index:
+    many = len(images) >= _PROCESSES_FROM
+    scans = map_chunks(
+        partial(scan, rules=rules, min_items=min_items),
+        images,
+        size=_LARGE_CHUNK if many else _CHUNK,
+        workers=workers,
+        processes=many,
+        progress=progress,
+    )
     problems = Problems()
     for part in scans:
         problems.add(part.problems)
@@ -192,19 +136,7 @@ def build_index(
             path=where,
             hint="Put labels in a folder 'labels' that mirrors 'images' (empty file: no objects).",
         )
-    return _index(packed, {0: "object"} if single_cls else dict(names), problems)
-
-
-def _scan_all(images: list[bytes], rules: Rules, min_items: int, workers: int) -> list[Scan]:
-    chunks = [images[at : at + _CHUNK] for at in range(0, len(images), _CHUNK)]
-
-    def run(chunk: list[bytes]) -> Scan:
-        return scan(chunk, rules, min_items)
-
-    if workers > 1 and len(chunks) > 1:
-        with ThreadPoolExecutor(workers, thread_name_prefix="holdfast-scan") as pool:
-            return list(pool.map(run, chunks))
-    return [run(chunk) for chunk in chunks]
+    return _index(packed, names, problems)
 
 
 def _index(packed: Packed, names: dict[int, str], problems: Problems) -> Index:

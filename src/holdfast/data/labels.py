@@ -119,6 +119,13 @@ def _parse_row(row: str, line: int, rules: Rules, faults: list[Fault]) -> Annota
         numbers = [float(part) for part in parts]
     except ValueError:
         raise Refused("not a number", _show(row)) from None
+    if len(numbers) == 5 and rules.plain:  # a good box, as nearly all rows are; the rest is checked at length
+        number, cx, cy, width, height = numbers
+        label = int(number) if 0 <= number < rules.classes else None
+        x, y = width / 2, height / 2
+        inside = x <= cx <= 1 - x and y <= cy <= 1 - y and width > 1e-5 < height
+        if inside and label is not None and label == number:
+            return Annotation(0 if rules.single_class else label, (cx, cy, width, height))
     if not all(map(math.isfinite, numbers)):
         raise Refused("NaN or infinite", _show(row))
     count = len(numbers)
