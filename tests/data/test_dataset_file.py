@@ -184,7 +184,7 @@ def test_misspelt_paths_get_the_nearest_name(root: Path) -> None:
 @pytest.mark.parametrize("entry", ["5", "{a: b}", "[images/train, 3]", "['']"])
 def test_entries_that_are_no_paths(root: Path, entry: str) -> None:
     data = read_dataset_file(write(root / "set" / "data.yaml", f"train: {entry}\nval: images/val\n{NAMES}"))
-    with pytest.raises(DataError, match="expected a folder, a list file or a glob"):
+    with pytest.raises(DataError, match="expected a folder, a list file, a COCO json or a glob"):
         data.split("train")
 
 

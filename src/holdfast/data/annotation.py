@@ -20,6 +20,7 @@ from holdfast.data.problems import Fault
 Box = tuple[float, float, float, float]
 _CUT_TOLERANCE = 1e-3
 _LEAST_SIDE = 1e-6
+_SAME_SHAPE = 0.02  # resized images are rounded to whole pixels
 
 
 class Rules(NamedTuple):
@@ -30,12 +31,14 @@ class Rules(NamedTuple):
         single_class: every class from 0 up becomes class 0.
         keypoints: (count, numbers per point) of pose data sets.
         oriented: boxes are oriented, each given by its four corners.
+        names: class names, for formats that name classes.
     """
 
     classes: int
     single_class: bool = False
     keypoints: tuple[int, int] | None = None
     oriented: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -111,6 +114,25 @@ def pack(found: Iterable[Annotation], faults: list[Fault], rows: int, rules: Rul
 
 class Refused(Exception):
     """A row that is not used; `args` are reason and detail."""
+
+
+def frame_of(stated: tuple[int, int], actual: tuple[int, int], faults: list[Fault]) -> tuple[int, int]:
+    """Returns the height and width that annotations in pixels refer to.
+
+    Args:
+        stated: what the annotations say; 0 when they say nothing.
+        actual: what the image says.
+        faults: takes the difference, if there is one.
+    """
+    if stated == actual or min(stated) < 1:
+        return actual
+    (height, width), (tall, wide) = stated, actual
+    detail = f"annotated at {width} x {height}, the image has {wide} x {tall} pixels"
+    resized = abs(height * wide - width * tall) <= _SAME_SHAPE * height * wide
+    if not resized:
+        detail += ", another shape: boxes taken in pixels of the image"
+    faults.append(Fault("size differs from the image", detail, 0, False))
+    return stated if resized else actual
 
 
 def cut_box(x0: float, y0: float, x1: float, y1: float) -> tuple[Box, bool]:

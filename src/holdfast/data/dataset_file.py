@@ -1,10 +1,10 @@
 """data.yaml: where the images are and what the classes are called.
 
 Paths mean what users of other programs expect: `path` may be absolute, relative to the yaml, or relative to
-the working directory; each of train/val/test is a folder, a list file, a glob, or a list of these, looked for
-below `path`, beside the yaml, in the working directory, and last without its leading `../` (some exports
-write one too many). The first that exists counts. A split that does not exist is an error only when it is
-asked for.
+the working directory; each of train/val/test is a folder, a list file, a glob, a COCO json, or a list of
+these, looked for below `path`, beside the yaml, in the working directory, and last without its leading `../`
+(some exports write one too many). The first that exists counts. A split that does not exist is an error only
+when it is asked for. `images` tells where the images of a COCO json are, when it is none of the usual places.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _KNOWN_KEYS = (
     "kpt_names",
     "download",
     "channels",
+    "images",
 )
 
 
@@ -41,10 +42,12 @@ class DatasetFile:
         path: the yaml file.
         root: folder the splits are relative to.
         names: class names by index, 0 to n - 1 without gaps.
-        splits: per split the existing folders, images, list files (.txt) and glob patterns, absolute.
+        splits: per split the existing folders, images, list files (.txt), COCO json
+            files and glob patterns, absolute.
         faults: per split named in the file but not found, the error to raise when it is asked for.
         imgsz: default input size, when the file names one.
         keypoints: (count, numbers per point) of pose data sets.
+        image_folders: per split the folders in which images of a COCO json are looked for first.
         flip_idx: which keypoint each becomes in a mirror, of pose data sets that say so.
     """
 
@@ -56,6 +59,7 @@ class DatasetFile:
     imgsz: int | None = None
     keypoints: tuple[int, int] | None = None
     flip_idx: tuple[int, ...] | None = None
+    image_folders: dict[str, list[Path]] = field(default_factory=dict)
 
     def split(self, name: str) -> list[Path]:
         """Returns the sources of a split.
@@ -88,13 +92,17 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
     names = _names(content, path)
     root, tried = _root(content, path)
     splits: dict[str, list[Path]] = {}
+    folders: dict[str, list[Path]] = {}
     faults: dict[str, DataError] = {}
     for split in SPLITS:
         entries = content.get(split)
         if entries is None or entries == "" or entries == []:
             continue
         try:
-            splits[split] = _sources(split, entries, path, tried)
+            found = _sources(split, entries, path, tried)
+            if any(source.suffix.lower() == ".json" for source in found):
+                folders[split] = _image_folders(split, content.get("images"), path, tried)
+            splits[split] = found
         except DataError as error:
             faults[split] = error
     if not splits and not faults:
@@ -117,6 +125,7 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
         _size(content, path),
         keypoints,
         _flip_idx(content, keypoints, path),
+        folders,
     )
 
 
@@ -291,7 +300,7 @@ def _sources(split: str, entries: object, path: Path, places: list[Path]) -> lis
     for entry in listed:
         if not isinstance(entry, str) or not entry.strip():
             raise DataError(
-                f"{split} holds {show(entry)}, expected a folder, a list file or a glob.",
+                f"{split} holds {show(entry)}, expected a folder, a list file, a COCO json or a glob.",
                 path=path,
                 hint="Correct it.",
             )
@@ -300,6 +309,14 @@ def _sources(split: str, entries: object, path: Path, places: list[Path]) -> lis
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, an unknown ~user
             raise _impossible(f"{split}: {entry[:80]!r}", error, path) from None
     return sources
+
+
+def _image_folders(split: str, given: object, path: Path, places: list[Path]) -> list[Path]:
+    """Folders of the images of a COCO json: `images: folder`, or per split `images: {train: folder}`."""
+    entries = given.get(split) if isinstance(given, dict) else given
+    if entries is None or entries == "" or entries == []:
+        return []
+    return _sources("images", entries, path, places)
 
 
 def _impossible(what: str, error: Exception, path: Path) -> DataError:

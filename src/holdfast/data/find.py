@@ -1,6 +1,7 @@
 """Where images are, and where their labels are.
 
-Sources are folders (searched to any depth), images, list files (.txt, one image per line) and glob patterns.
+Sources are folders (searched to any depth), images, list files (.txt, one image per line), COCO json files
+and glob patterns.
 Paths are bytes in the file system's encoding: names that are not UTF-8 survive.
 """
 
@@ -14,11 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from holdfast.data.coco_json import listed_images
 from holdfast.data.image import IMAGE_SUFFIXES
 from holdfast.errors import DataError
 
 _SEP = os.fsencode(os.sep)
 _SUFFIXES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
+_LABEL_SUFFIXES = ((b".txt", b".TXT", b".Txt"), (b".xml", b".XML"))
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -26,15 +29,19 @@ _MARKS = (
 )
 
 
-def find_images(sources: Sequence[Path | str]) -> list[bytes]:
+def find_images(sources: Sequence[Path | str], folders: Sequence[Path] = ()) -> list[bytes]:
     """Lists image paths in file-system encoding, source by source, sorted within each, without repeats.
+
+    Args:
+        sources: where to look.
+        folders: where the images of a COCO json are looked for first.
 
     Raises:
         DataError: a source does not exist, or is an empty list.
     """
     found: dict[bytes, None] = {}
     for source in sources:
-        found.update(dict.fromkeys(_expand(os.fspath(source))))
+        found.update(dict.fromkeys(_expand(os.fspath(source), folders)))
     return list(found)
 
 
@@ -44,26 +51,40 @@ def label_path(image: bytes) -> bytes:
 
 
 def label_places(image: bytes) -> Iterator[bytes]:
-    """Yields where the label of an image may be, most expected first: mirrored or beside it, any case."""
+    """Yields where the label of an image may be, most expected first: mirrored or beside it, any case.
+
+    YOLO text comes before Pascal VOC xml.
+    """
     folder, name = os.path.split(image)
     stem = os.path.splitext(name)[0]
-    folders = _label_folders(folder)
-    for suffix in (b".txt", b".TXT", b".Txt"):
-        for place in folders:
-            yield place + stem + suffix
+    for suffixes, folders in zip(_LABEL_SUFFIXES, _label_folders(folder), strict=True):
+        for suffix in suffixes:
+            for place in folders:
+                yield place + stem + suffix
 
 
 @lru_cache(maxsize=1024)
-def _label_folders(folder: bytes) -> tuple[bytes, ...]:
-    """Folders of labels that belong to a folder of images, each with a separator at its end."""
-    return tuple(dict.fromkeys(os.path.join(place, b"") for place in (_mirrored(folder), folder)))
+def _label_folders(folder: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Folders of text and of xml labels that belong to a folder of images, each ending in a separator."""
+
+    def places(*renamed: tuple[bytes, bytes]) -> list[bytes]:
+        mirrors = [_mirrored(folder, one, other) for one, other in renamed]
+        return list(dict.fromkeys(os.path.join(place, b"") for place in (*mirrors, folder)))
+
+    voc = places(
+        (b"JPEGImages", b"Annotations"),
+        (b"images", b"annotations"),
+        (b"images", b"Annotations"),
+        (b"images", b"labels"),
+    )
+    return places((b"images", b"labels")), voc
 
 
-def _mirrored(folder: bytes) -> bytes:
-    parts = folder.split(_SEP)
+def _mirrored(path: bytes, folder: bytes, other: bytes) -> bytes:
+    parts = path.split(_SEP)
     for at in range(len(parts) - 1, -1, -1):
-        if parts[at] == b"images":
-            parts[at] = b"labels"
+        if parts[at] == folder:
+            parts[at] = other
             break
     return _SEP.join(parts)
 
@@ -86,13 +107,28 @@ def _is_image(name: bytes) -> bool:
     return dot >= 0 and name[dot:].lower() in _SUFFIXES and not name.startswith(b"._")
 
 
-def _expand(source: str) -> Iterable[bytes]:
+def json_files(sources: Sequence[Path | str]) -> list[Path]:
+    """The COCO json files among sources."""
+    found: list[Path] = []
+    for source in (os.fspath(source) for source in sources):
+        if source.lower().endswith(".json"):
+            matches = [source] if os.path.isfile(source) else sorted(glob.iglob(source, recursive=True))
+            found += (Path(match) for match in matches if os.path.isfile(match))
+    return list(dict.fromkeys(found))
+
+
+def _expand(source: str, folders: Sequence[Path]) -> Iterable[bytes]:
     if os.path.isdir(source):
         return sorted(_walk(os.fsencode(os.path.abspath(source))))
     if os.path.isfile(source):
         if source.lower().endswith(".txt"):
             return _read_list(source)
+        if source.lower().endswith(".json"):
+            return listed_images(Path(source), folders)
         return [os.fsencode(os.path.abspath(source))]
+    described = json_files([source])
+    if described:
+        return [image for path in described for image in listed_images(path, folders)]
     if glob.has_magic(source):
         found = sorted(os.fsencode(os.path.abspath(path)) for path in glob.iglob(source, recursive=True))
         return [

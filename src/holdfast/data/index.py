@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.data.annotation import Rules
+from holdfast.data.coco_json import CocoImage, read_coco
 from holdfast.data.find import find_images as find_images
+from holdfast.data.find import json_files, share_a_label, suffix_list
 from holdfast.data.find import label_path as label_path
-from holdfast.data.find import share_a_label, suffix_list
 from holdfast.data.index_arrays import Index as Index
 from holdfast.data.index_cache import Tick, cached, digest, stamps
 from holdfast.data.pool import Progress, map_chunks
@@ -42,6 +43,7 @@ def build_index(
     min_items: int = 0,
     keypoints: tuple[int, int] | None = None,
     oriented: bool = False,
+    image_folders: Sequence[Path] = (),
     workers: int = 8,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -49,8 +51,8 @@ def build_index(
     """Scans images and labels, or opens what an earlier scan has kept.
 
     Args:
-        sources: folders (searched to any depth), images, list files (.txt, one image per line) and glob
-            patterns.
+        sources: folders (searched to any depth), images, list files (.txt, one image per line), COCO json
+            files and glob patterns.
         names: class names by index.
         single_cls: take every class for class 0.
         fraction: share of the images to take; the choice depends on their number only, and a larger share
@@ -58,6 +60,7 @@ def build_index(
         min_items: leave out images with fewer boxes.
         keypoints: (count, numbers per point) when label rows carry keypoints.
         oriented: labels are corners of oriented boxes.
+        image_folders: where the images of a COCO json are looked for first.
         workers: threads, or processes where there are many images.
         cache: folder for the indices of large data sets; None scans at each call and keeps nothing.
         progress: told how many images are scanned, and how many there are.
@@ -65,14 +68,14 @@ def build_index(
     Raises:
         DataError: no image found, none usable, or not one label file.
     """
-    images = find_images(sources)
+    images = find_images(sources, image_folders)
     where = ", ".join(str(source) for source in sources)
     if not images:
         raise DataError("no images found.", path=where, hint=f"Expected files ending in {suffix_list()}.")
     if fraction < 1:
         order = np.argsort(draws(0, 0, 0, Draw.FRACTION).random(len(images)), kind="stable")
         images = [images[i] for i in sorted(order[: max(round(fraction * len(images)), 1)].tolist())]
-    rules = Rules(len(names), single_cls, keypoints, oriented)
+    rules = Rules(len(names), single_cls, keypoints, oriented, tuple(names[i] for i in sorted(names)))
     kept = {0: "object"} if single_cls else dict(names)
 
     def build(tick: Tick) -> Index:
@@ -81,13 +84,43 @@ def build_index(
             if progress is not None:
                 progress(done, total)
 
-        return _build(images, kept, rules, min_items, where=where, workers=workers, progress=report)
+        problems = Problems()
+        entries = _with_annotations(images, sources, image_folders, rules.names, problems)
+        return _build(
+            entries, kept, rules, min_items, problems, where=where, workers=workers, progress=report
+        )
 
     if cache is None or len(images) < CACHE_FROM:
         return build(lambda: None)
-    options = [sorted(names.items()), rules, fraction, min_items]
+    described = [_file_stamp(source) for source in json_files(sources)]
+    options = [sorted(names.items()), rules, fraction, min_items, [str(folder) for folder in image_folders]]
     name = digest([[os.path.abspath(source) for source in sources], *options])[:24]
-    return cached(cache, name, _state(images, options, workers), build)
+    return cached(cache, name, _state(images, [*options, described], workers), build)
+
+
+def _file_stamp(path: Path | str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_mtime_ns, status.st_size
+
+
+def _with_annotations(
+    images: list[bytes],
+    sources: Sequence[Path | str],
+    folders: Sequence[Path],
+    names: Sequence[str],
+    problems: Problems,
+) -> list[bytes | CocoImage]:
+    """Puts what COCO json files say in place of the paths they name."""
+    described: dict[bytes, CocoImage | None] = {}
+    for source in json_files(sources):
+        for path, image in read_coco(source, folders, names, problems).items():
+            known = described.get(path)
+            if known is not None and image is not None:
+                known.objects.extend(image.objects)
+            else:
+                described[path] = image
+    entries = (described.get(image, image) for image in images)
+    return [entry for entry in entries if entry is not None]
 
 
 def _state(images: list[bytes], options: list[object], workers: int) -> str:
@@ -98,10 +131,11 @@ def _state(images: list[bytes], options: list[object], workers: int) -> str:
 
 
 def _build(
-    images: list[bytes],
+    images: list[bytes | CocoImage],
     names: dict[int, str],
     rules: Rules,
     min_items: int,
+    problems: Problems,
     *,
     where: str,
     workers: int,
@@ -116,10 +150,9 @@ def _build(
         processes=many,
         progress=progress,
     )
-    problems = Problems()
     for part in scans:
         problems.add(part.problems)
-    for one, other in share_a_label(images):
+    for one, other in share_a_label([image for image in images if isinstance(image, bytes)]):
         problems.note("images that share a label file", f"{show(one)} and {os.path.basename(show(other))}")
     packed = joined([part.packed for part in scans])
     if not len(packed.sizes):

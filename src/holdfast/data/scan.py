@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.data.annotation import Labels, Rules
+from holdfast.data.coco_json import CocoImage, coco_labels
 from holdfast.data.find import label_places
 from holdfast.data.image import read_size
 from holdfast.data.labels import read_rows
 from holdfast.data.problems import Problems
+from holdfast.data.voc_xml import read_voc
 from holdfast.errors import DataError
 
 MIN_SIDE = 10  # pixels; smaller images show nothing
@@ -59,11 +61,11 @@ class Scan(NamedTuple):
     problems: Problems
 
 
-def scan(images: Sequence[bytes], rules: Rules, min_items: int) -> Scan:
+def scan(images: Sequence[bytes | CocoImage], rules: Rules, min_items: int) -> Scan:
     """Reads images and labels.
 
     Args:
-        images: paths.
+        images: paths, or what a COCO json says of an image.
         rules: what labels hold.
         min_items: leave out images with fewer boxes.
     """
@@ -71,11 +73,15 @@ def scan(images: Sequence[bytes], rules: Rules, min_items: int) -> Scan:
     paths: list[bytes] = []
     sizes: list[tuple[int, int]] = []
     kept: list[Labels] = []
-    for image in images:
+    for entry in images:
+        image = entry if isinstance(entry, bytes) else entry.path
         size = _usable_size(image, problems)
         if size is None:
             continue
-        labels, file = _labels(image, rules, problems)
+        if isinstance(entry, bytes):
+            labels, file = _labels(image, size, rules, problems)
+        else:
+            labels, file = coco_labels(entry, size, rules), image
         if labels is None:
             problems.dropped_images += 1
             continue
@@ -124,7 +130,9 @@ def _usable_size(image: bytes, problems: Problems) -> tuple[int, int] | None:
     return None
 
 
-def _labels(image: bytes, rules: Rules, problems: Problems) -> tuple[Labels | None, bytes | None]:
+def _labels(
+    image: bytes, size: tuple[int, int], rules: Rules, problems: Problems
+) -> tuple[Labels | None, bytes | None]:
     """Returns labels and their file; None for labels when the file is there but unreadable."""
     for path in label_places(image):
         try:
@@ -139,6 +147,8 @@ def _labels(image: bytes, rules: Rules, problems: Problems) -> tuple[Labels | No
             reason = "is a folder" if os.path.isdir(path) else error.strerror
             problems.note("unreadable label file", f"{show(path)}: {reason}; image left out")
             return None, path
+        if path.endswith((b".xml", b".XML")):
+            return read_voc(data, size, rules), path
         return read_rows(data, rules), path
     return read_rows(b"", rules), None
 

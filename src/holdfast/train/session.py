@@ -346,6 +346,7 @@ def _index(
         fraction=settings.fraction if split == "train" else 1.0,
         min_items=settings.min_items if split == "train" else 0,
         keypoints=dataset.keypoints,
+        image_folders=dataset.image_folders.get(split, ()),
         workers=settings.threads,
         cache=cache,
         progress=scanned,

@@ -244,6 +244,7 @@ def split_index(
         names=dataset.names,
         single_cls=single_cls,
         keypoints=dataset.keypoints,
+        image_folders=dataset.image_folders.get(split, ()),
         workers=workers,
         cache=cache,
         progress=scanned,
