@@ -1,6 +1,5 @@
-"""COCO json: what it says about each image, read piece by piece and judged object by object.
+"""COCO json: what it says about each image, judged object by object.
 
-A file of 450 MB holds some ten million Python objects when read at once; here one entry is alive at a time.
 Boxes are those of `bbox`; where there is none they are the extent of the outline. Crowd regions mark many
 objects at once: they are skipped and counted. Outlines in several parts are joined; masks in run lengths
 (RLE) are traced. Categories go by name; without names, by the order of their ids.
@@ -12,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,13 +31,13 @@ from holdfast.data.annotation import (
     pack,
     settle_keypoints,
 )
+from holdfast.data.json_lists import entries, read_bytes
 from holdfast.data.outlines import Point, join_outlines
 from holdfast.data.problems import Fault, Problems
 from holdfast.data.rle import trace
 from holdfast.errors import DataError
 
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
-_SPACE = re.compile(r"[ \t\r\n]*")
 _LIMIT = 1e9  # no coordinate in pixels is larger
 
 
@@ -85,7 +84,7 @@ def listed_images(path: Path, folders: Sequence[Path]) -> list[bytes]:
     Raises:
         DataError: unreadable, or without images.
     """
-    names = [name for quoted in _FILE_NAME.findall(_read(path)) if (name := _unquoted(quoted))]
+    names = [name for quoted in _FILE_NAME.findall(read_bytes(path)) if (name := _unquoted(quoted))]
     if not names:
         raise DataError(
             "names no images.",
@@ -125,7 +124,7 @@ def read_coco(
     found: list[tuple[Any, Any, CocoObject]] = []
     by_path: dict[bytes, CocoImage | None] = {}
     places = _places(path, folders)
-    for section, number, entry in _entries(path):
+    for section, number, entry in entries(path):
         where = f"{path}: {section}[{number}]"
         if section == "images":
             image = _image(entry, places)
@@ -274,79 +273,6 @@ def _corners(
     pixels = np.array(outline, dtype=np.float32).reshape(-1, 2) * size
     around = cv2.boxPoints(cv2.minAreaRect(pixels)) / size
     return tuple(around.reshape(-1).tolist())
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"cannot be read ({error.strerror}).", path=path, hint="Check its permissions."
-        ) from None
-
-
-def _entries(path: Path) -> Iterator[tuple[str, int, Any]]:
-    """Yields (section, position, entry) of the lists at the top of a file, one at a time.
-
-    Raises:
-        DataError: not a json object.
-    """
-    data = _read(path)
-    codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = data.decode(codec)
-        del data
-        decode = json.JSONDecoder().raw_decode
-        at = _expect(text, 0, "{")
-        while text[at : at + 1] != "}":
-            key, at = decode(text, at)
-            at = _expect(text, at, ":")
-            if text[at : at + 1] != "[":
-                _, at = decode(text, at)
-            else:
-                at = _expect(text, at, "[")
-                number = 0
-                while text[at : at + 1] != "]":
-                    entry, at = decode(text, at)
-                    yield str(key), number, entry
-                    number += 1
-                    at = _next(text, at, "]")
-                at = _skip(text, at + 1)
-            at = _next(text, at, "}")
-        if _skip(text, at + 1) != len(text):
-            raise json.JSONDecodeError("Extra data", text, at + 1)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"is not COCO json ({error.msg}).",
-            path=path,
-            line=error.lineno,
-            hint="Expected an object with the lists images, annotations and categories.",
-        ) from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not text, a number of thousands of digits, endless nesting
-        reason = str(error).split("\n")[0][:100]
-        raise DataError(f"is not COCO json ({reason}).", path=path, hint="Export it again.") from None
-
-
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match is not None else at
-
-
-def _expect(text: str, at: int, sign: str) -> int:
-    """Returns the place behind a sign and the space around it."""
-    at = _skip(text, at)
-    if text[at : at + 1] != sign:
-        raise json.JSONDecodeError(f"Expecting '{sign}'", text, at)
-    return _skip(text, at + 1)
-
-
-def _next(text: str, at: int, end: str) -> int:
-    """Returns the place of the next entry, or of the end sign."""
-    at = _skip(text, at)
-    return at if text[at : at + 1] == end else _expect(text, at, ",")
 
 
 def _image(entry: Any, places: Sequence[bytes]) -> CocoImage | None:
