@@ -319,6 +319,11 @@ def _image_folders(split: str, given: object, path: Path, places: list[Path]) ->
     return _sources("images", entries, path, places)
 
 
+def _one_line(text: str) -> str:
+    """A path as it fits into a message."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:300])
+
+
 def _impossible(what: str, error: Exception, path: Path) -> DataError:
     return DataError(f"{what} is not a possible path ({error}).", path=path, hint="Correct it.")
 
@@ -340,9 +345,9 @@ def _locate(split: str, entry: str, path: Path, places: list[Path]) -> Path:
             and next(glob.iglob(str(candidate), recursive=True), None) is not None
         ):
             return candidate
-    looked = ", ".join(str(candidate) for candidate in candidates[:3])
+    looked = ", ".join(_one_line(str(candidate)) for candidate in candidates[:3])
     raise DataError(
-        f"{split}: {entry!r} does not exist (looked for {looked}).",
+        f"{split}: {_one_line(repr(entry))} does not exist (looked for {looked}).",
         path=path,
-        hint=("Correct 'path' or the entry." + _near(candidates[0])).strip(),
+        hint=("Correct 'path' or the entry." + _one_line(_near(candidates[0]))).strip(),
     )
