@@ -343,3 +343,36 @@ def test_compressed_run_lengths_are_those_of_the_reference() -> None:
 )
 def test_damaged_masks_are_nothing(mask: dict[str, Any]) -> None:
     assert trace(mask, 3, 3) == []
+
+
+def test_the_programs_take_json_and_the_cache_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdfast.data import index as index_module
+    from holdfast.val.run import split_index
+
+    write(root, [GOOD])
+    (root / "pictures").mkdir()
+    (root / "images" / "1.png").rename(root / "pictures" / "1.png")
+    (root / "data.yaml").write_text(
+        "val: annotations/some.json\nimages: pictures\nnames: [cat, big dog]\nkpt_shape: [2, 3]\n"
+    )
+    monkeypatch.setattr(index_module, "CACHE_FROM", 1)
+    calls: list[int] = []
+    for _ in range(2):
+        index = split_index(
+            read_dataset_file(root),
+            "val",
+            single_cls=False,
+            workers=1,
+            cache=root / "cache",
+            scanned=lambda done, _: calls.append(done),
+        )
+        assert index.paths == [str(root / "pictures" / "1.png")]
+        keypoints = index.objects(0).keypoints
+        assert keypoints is not None
+        assert keypoints.shape == (1, 2, 3)
+    assert calls == [1]
+    content = json.loads((root / "annotations" / "some.json").read_text())
+    content["annotations"] = [{**GOOD, "category_id": 18}]
+    (root / "annotations" / "some.json").write_text(json.dumps(content))
+    again = split_index(read_dataset_file(root), "val", single_cls=False, workers=1, cache=root / "cache")
+    assert again.classes.tolist() == [1]

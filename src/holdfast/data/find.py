@@ -12,7 +12,6 @@ import glob
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 from holdfast.data.coco_json import listed_images
@@ -21,7 +20,18 @@ from holdfast.errors import DataError
 
 _SEP = os.fsencode(os.sep)
 _SUFFIXES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
-_LABEL_SUFFIXES = ((b".txt", b".TXT", b".Txt"), (b".xml", b".XML"))
+_LABELS = (  # suffixes, and which folder of images goes with which folder of labels
+    ((b".txt", b".TXT", b".Txt"), ((b"images", b"labels"),)),
+    (
+        (b".xml", b".XML"),
+        (
+            (b"JPEGImages", b"Annotations"),
+            (b"images", b"annotations"),
+            (b"images", b"Annotations"),
+            (b"images", b"labels"),
+        ),
+    ),
+)
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -47,37 +57,34 @@ def find_images(sources: Sequence[Path | str], folders: Sequence[Path] = ()) -> 
 
 def label_path(image: bytes) -> bytes:
     """Returns the label's path: the last folder `images` becomes `labels`, the suffix `.txt`."""
-    return next(label_places(image))
-
-
-def label_places(image: bytes) -> Iterator[bytes]:
-    """Yields where the label of an image may be, most expected first: mirrored or beside it, any case.
-
-    YOLO text comes before Pascal VOC xml.
-    """
     folder, name = os.path.split(image)
-    stem = os.path.splitext(name)[0]
-    for suffixes, folders in zip(_LABEL_SUFFIXES, _label_folders(folder), strict=True):
-        for suffix in suffixes:
-            for place in folders:
-                yield place + stem + suffix
+    return os.path.join(_mirrored(folder, b"images", b"labels"), os.path.splitext(name)[0] + b".txt")
 
 
-@lru_cache(maxsize=1024)
-def _label_folders(folder: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Folders of text and of xml labels that belong to a folder of images, each ending in a separator."""
+class LabelPlaces:
+    """Where the labels of images may be; made for one scan, because it remembers which folders there are."""
 
-    def places(*renamed: tuple[bytes, bytes]) -> list[bytes]:
+    def __init__(self) -> None:
+        self._known: dict[bytes, list[tuple[bytes, bytes]]] = {}
+
+    def of(self, image: bytes) -> Iterator[bytes]:
+        """Yields the places, most expected first: mirrored or beside it, text before xml, any case."""
+        folder, name = os.path.split(image)
+        if folder not in self._known:
+            self._known[folder] = list(_label_places(folder))
+        stem = os.path.splitext(name)[0]
+        for place, suffix in self._known[folder]:
+            yield place + stem + suffix
+
+
+def _label_places(folder: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yields folders that exist, each ending in a separator, with the suffix of labels there."""
+    for suffixes, renamed in _LABELS:
         mirrors = [_mirrored(folder, one, other) for one, other in renamed]
-        return list(dict.fromkeys(os.path.join(place, b"") for place in (*mirrors, folder)))
-
-    voc = places(
-        (b"JPEGImages", b"Annotations"),
-        (b"images", b"annotations"),
-        (b"images", b"Annotations"),
-        (b"images", b"labels"),
-    )
-    return places((b"images", b"labels")), voc
+        places = [place for place in dict.fromkeys((*mirrors, folder)) if os.path.isdir(place)]
+        for suffix in suffixes:
+            for place in places:
+                yield os.path.join(place, b""), suffix
 
 
 def _mirrored(path: bytes, folder: bytes, other: bytes) -> bytes:

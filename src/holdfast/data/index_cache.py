@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast import __version__
-from holdfast.data.find import label_places
+from holdfast.data.find import LabelPlaces
 from holdfast.data.index_arrays import ARRAYS, Index
 from holdfast.data.problems import Problems
 
@@ -84,9 +84,10 @@ def digest(parts: Sequence[object]) -> str:
 def stamps(images: Sequence[bytes]) -> npt.NDArray[np.int64]:
     """Returns (n, 4): time and size of every image and of its label file, -1 where there is none."""
     rows = []
+    places = LabelPlaces()
     for image in images:
         label = (-1, -1)
-        for place in label_places(image):
+        for place in places.of(image):
             label = _stamp(place)
             if label[0] != -1:
                 break

@@ -6,7 +6,7 @@ Dimensions: N images, M boxes over all images, P points of all outlines, K keypo
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from holdfast.data.annotation import Labels, Rules
 from holdfast.data.coco_json import CocoImage, coco_labels
-from holdfast.data.find import label_places
+from holdfast.data.find import LabelPlaces
 from holdfast.data.image import read_size
 from holdfast.data.labels import read_rows
 from holdfast.data.problems import Problems
@@ -73,13 +73,14 @@ def scan(images: Sequence[bytes | CocoImage], rules: Rules, min_items: int) -> S
     paths: list[bytes] = []
     sizes: list[tuple[int, int]] = []
     kept: list[Labels] = []
+    places = LabelPlaces()
     for entry in images:
         image = entry if isinstance(entry, bytes) else entry.path
         size = _usable_size(image, problems)
         if size is None:
             continue
         if isinstance(entry, bytes):
-            labels, file = _labels(image, size, rules, problems)
+            labels, file = _labels(places.of(image), size, rules, problems)
         else:
             labels, file = coco_labels(entry, size, rules), image
         if labels is None:
@@ -131,10 +132,10 @@ def _usable_size(image: bytes, problems: Problems) -> tuple[int, int] | None:
 
 
 def _labels(
-    image: bytes, size: tuple[int, int], rules: Rules, problems: Problems
+    places: Iterable[bytes], size: tuple[int, int], rules: Rules, problems: Problems
 ) -> tuple[Labels | None, bytes | None]:
     """Returns labels and their file; None for labels when the file is there but unreadable."""
-    for path in label_places(image):
+    for path in places:
         try:
             with open(path, "rb", buffering=0) as file:
                 data = file.read()
