@@ -154,13 +154,15 @@ def cut_outline(points: Sequence[Point]) -> tuple[tuple[float, ...], Box, bool]:
     Raises:
         Refused: no area there.
     """
-    far = any(max(-x, -y, x - 1.0, y - 1.0) > _CUT_TOLERANCE for x, y in points)
-    kept = clip_outline(points)
-    if not kept:
-        raise Refused("no area", "nothing of it is inside the image")
-    xs, ys = [x for x, _ in kept], [y for _, y in kept]
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    out = max(-min(xs), -min(ys), max(xs) - 1.0, max(ys) - 1.0)
+    if out > 0:
+        points = clip_outline(points)
+        if not points:
+            raise Refused("no area", "nothing of it is inside the image")
+        xs, ys = [x for x, _ in points], [y for _, y in points]
     box, _ = cut_box(min(xs), min(ys), max(xs), max(ys))
-    return tuple(value for point in kept for value in point), box, far
+    return tuple(value for point in points for value in point), box, out > _CUT_TOLERANCE
 
 
 def settle_keypoints(values: Sequence[float], faults: list[Fault], line: int) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ _LIMIT = 1e9  # no coordinate in pixels is larger
 
 
 class CocoObject(NamedTuple):
-    """One annotation, in pixels.
+    """One annotation, in pixels. Many numbers are arrays: tuples of floats take eight times the memory.
 
     Attributes:
         where: how messages call it.
@@ -60,9 +61,9 @@ class CocoObject(NamedTuple):
     category: str
     crowd: bool
     box: tuple[float, ...] | None
-    parts: tuple[tuple[float, ...], ...]
+    parts: tuple[array[float], ...]
     rle: dict[str, Any] | None
-    keypoints: tuple[float, ...] | None
+    keypoints: array[float] | None
 
 
 class CocoImage(NamedTuple):
@@ -244,7 +245,7 @@ def _points(
 ) -> tuple[float, ...]:
     if rules.keypoints is None:
         return ()
-    given = item.keypoints or ()
+    given = item.keypoints or array("f")
     if len(given) != 3 * rules.keypoints[0]:
         reason = "keypoints do not fit kpt_shape" if given else "row without keypoints"
         faults.append(Fault(reason, f"{item.where}: {len(given)} numbers", 0, False))
@@ -293,15 +294,15 @@ def _object(entry: Any, where: str) -> CocoObject | None:
     if box and (numbers is None or len(numbers) != 4):
         return None
     drawn = entry.get("segmentation")
-    parts: list[tuple[float, ...]] = []
+    parts: list[array[float]] = []
     if isinstance(drawn, list):
         if drawn and not isinstance(drawn[0], list):
             drawn = [drawn]  # some exports leave the inner brackets out
         for part in drawn:
             values = _numbers(part)
             if values is not None and len(values) >= 6 and len(values) % 2 == 0:
-                parts.append(values)
-    points = entry.get("keypoints")
+                parts.append(array("f", values))
+    points = _numbers(entry.get("keypoints"))
     return CocoObject(
         where,
         -1,
@@ -310,7 +311,7 @@ def _object(entry: Any, where: str) -> CocoObject | None:
         numbers,
         tuple(parts),
         drawn if isinstance(drawn, dict) else None,
-        _numbers(points) if points else None,
+        array("f", points) if points else None,
     )
 
 

@@ -35,7 +35,7 @@ from holdfast.data.problems import Problems
 _FORMAT = b"holdfast index 1\n"
 _ALIGN = 64
 _BLOCK = 1 << 22
-_PATIENCE = 60.0  # seconds without progress of the process that scans
+_PATIENCE = 300.0  # seconds without progress of the process that scans; it may be reading a large json
 _KEPT_DAYS = 90  # files that were not used for so long are removed
 
 Tick = Callable[[], None]
