@@ -69,10 +69,11 @@ class LabelPlaces:
 
     def of(self, image: bytes) -> Iterator[bytes]:
         """Yields the places, most expected first: mirrored or beside it, text before xml, any case."""
-        folder, name = os.path.split(image)
+        cut = image.rfind(_SEP) + 1
+        dot = image.rfind(b".", cut + 1)
+        folder, stem = image[:cut], image[cut:dot] if dot > 0 else image[cut:]
         if folder not in self._known:
-            self._known[folder] = list(_label_places(folder))
-        stem = os.path.splitext(name)[0]
+            self._known[folder] = list(_label_places(os.path.dirname(folder)))
         for place, suffix in self._known[folder]:
             yield place + stem + suffix
 

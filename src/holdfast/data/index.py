@@ -29,7 +29,7 @@ from holdfast.errors import DataError
 
 CACHE_FROM = 1000  # images; fewer are scanned as fast as they are checked for changes
 _PROCESSES_FROM = 4096  # images; fewer are done before processes have started
-_STAMP_PROCESSES_FROM = 200_000
+_STAMP_PROCESSES_FROM = 400_000
 _CHUNK = 128
 _LARGE_CHUNK = 512
 

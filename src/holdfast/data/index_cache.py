@@ -34,6 +34,7 @@ from holdfast.data.problems import Problems
 
 _FORMAT = b"holdfast index 1\n"
 _ALIGN = 64
+_NONE = (-1, -1)
 _BLOCK = 1 << 22
 _PATIENCE = 300.0  # seconds without progress of the process that scans; it may be reading a large json
 _KEPT_DAYS = 90  # files that were not used for so long are removed
@@ -83,23 +84,25 @@ def digest(parts: Sequence[object]) -> str:
 
 def stamps(images: Sequence[bytes]) -> npt.NDArray[np.int64]:
     """Returns (n, 4): time and size of every image and of its label file, -1 where there is none."""
-    rows = []
+    values: list[int] = []
     places = LabelPlaces()
     for image in images:
-        label = (-1, -1)
+        values.extend(_stamp(image))
         for place in places.of(image):
             label = _stamp(place)
-            if label[0] != -1:
+            if label is not _NONE:
                 break
-        rows.append((*_stamp(image), *label))
-    return np.array(rows, dtype=np.int64).reshape(-1, 4)
+        else:
+            label = _NONE
+        values.extend(label)
+    return np.array(values, dtype=np.int64).reshape(-1, 4)
 
 
 def _stamp(path: bytes) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return -1, -1
+        return _NONE
     return status.st_mtime_ns, status.st_size
 
 
