@@ -237,6 +237,7 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
     """Runs `holdfast train`."""
     if not settings.resume:
         settings.require("model", "data")
+    from holdfast.downloads import index_folder
     from holdfast.report import run as reporter
     from holdfast.train.session import fit
     from holdfast.val.run import Evaluator
@@ -244,7 +245,14 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
     _say_notes(settings.notes, settings.verbose, say)
     if not settings.resume:
         settings = _with_located(settings, "model", "weights", "pretrained")
-    return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=say)
+    return fit(
+        settings,
+        make_evaluator=Evaluator,
+        reporter=reporter,
+        say=say,
+        index_cache=index_folder(),
+        scanned=_scan_line(settings.verbose and say is print),
+    )
 
 
 def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Say = print) -> ValResult:
@@ -255,6 +263,7 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
     settings.require("model")
     settings = _on_trained_data(settings)
     settings.require("data")
+    from holdfast.downloads import index_folder
     from holdfast.load import load_model
     from holdfast.report.run import finish
     from holdfast.val.run import validate_settings
@@ -263,7 +272,14 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
         loaded = load_model(_located(settings.model))
         _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     settings = _at_trained_size(settings, loaded)
-    return validate_settings(settings, model=loaded.model, report=finish, say=say)
+    return validate_settings(
+        settings,
+        model=loaded.model,
+        report=finish,
+        say=say,
+        index_cache=index_folder(),
+        scanned=_scan_line(settings.verbose and say is print),
+    )
 
 
 def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, str]:
@@ -396,3 +412,20 @@ def _say_notes(notes: tuple[str, ...], verbose: bool, say: Say) -> None:
         for note in notes:
             say(note)
 
+
+def _scan_line(wanted: bool) -> Callable[[int, int], None] | None:
+    """Shows how far the scan of a data set is, once it takes longer than a moment."""
+    if not wanted:
+        return None
+    import sys
+
+    from holdfast.cli.progress import Progress
+
+    progress = Progress(sys.stdout, unit=lambda count: f"{count:,} images", after=1.0)
+
+    def show(done: int, total: int) -> None:
+        progress.show(done, total)
+        if done >= total:
+            progress.clear()
+
+    return show

@@ -223,6 +223,7 @@ def test_folder_of_downloads_follows_the_habits_of_the_system(
     for name, value in {"HOME": "/h", **variables}.items():
         monkeypatch.setenv(name, value)
     assert downloads.weights_folder() == Path(folder)
+    assert downloads.index_folder() == Path(folder).with_name("index")
 
 
 class Terminal(io.StringIO):
@@ -251,6 +252,17 @@ def test_a_pipe_sees_a_plain_line_per_quarter() -> None:
     lines = out.getvalue().splitlines()
     assert lines[:4] == ["   25% of 4.0 MB", "   50% of 4.0 MB", "   75% of 4.0 MB", "  100% of 4.0 MB"]
     assert lines[4:] == [line.replace("4.0", "2.0") for line in lines[:4]]
+
+
+def test_what_is_done_at_once_needs_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    out = io.StringIO()
+    progress = Progress(out, unit=lambda count: f"{count} images", after=1.0)
+    for seconds, done in ((5.0, 100), (0.9, 400), (0.2, 100), (1.5, 200), (1.0, 400)):
+        now[0] += seconds
+        progress.show(done, 400)
+    assert out.getvalue().splitlines() == ["   50% of 400 images", "  100% of 400 images"]
 
 
 def test_a_live_line_is_cleared_when_an_error_ends_it() -> None:

@@ -136,6 +136,16 @@ def test_byte_order_marks_are_tolerated(root: Path, codec: str) -> None:
         ("train: x\nnames: !!python/name:os.system\n", "could run code", 2),
         (b"names: [caf\xe9]\n", "not UTF-8", 1),
         ("path: [a]\n" + SPLITS + NAMES, "expected a folder", None),
+        (SPLITS + "names: [cat, [dog, cow]]\n", "names holds ['dog', 'cow']", None),
+        (SPLITS + "names: {0: cat, 1: {dog: 1}}\n", "names holds {'dog': 1}", None),
+        (SPLITS + "names: {-1: cat}\n", "key -1", None),
+        (SPLITS + "names: {0: cat, '0': dog}\n", "class 0 twice", None),
+        (SPLITS + "names: {0: cat, 3: dog}\nnc: 3\n", "nc is 3, but names lists 4 classes", None),
+        (SPLITS + NAMES + "kpt_shape: [2, 3]\nflip_idx: [1, 1]\n", "flip_idx is [1, 1]", None),
+        (SPLITS + NAMES + "kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]\n", "in pairs", None),
+        ("a: &a {names: [cat]}\n<<: *a\n" + SPLITS, "merges other entries", None),
+        (SPLITS + "names: !!python/object:os.stat_result {}\n", "could run code", 3),
+        (SPLITS + "names: !env HOME\n", "could run code", 3),
         ("train: x\x00\n", "not valid yaml", None),
     ],
 )
@@ -174,15 +184,33 @@ def test_misspelt_paths_get_the_nearest_name(root: Path) -> None:
 @pytest.mark.parametrize("entry", ["5", "{a: b}", "[images/train, 3]", "['']"])
 def test_entries_that_are_no_paths(root: Path, entry: str) -> None:
     data = read_dataset_file(write(root / "set" / "data.yaml", f"train: {entry}\nval: images/val\n{NAMES}"))
-    with pytest.raises(DataError, match="expected a folder, a list file or a glob"):
+    with pytest.raises(DataError, match="expected a folder, a list file, a COCO json or a glob"):
         data.split("train")
 
 
 def test_extra_keys_are_read(root: Path) -> None:
     data = read_dataset_file(
-        write(root / "set" / "data.yaml", SPLITS + NAMES + "imgsz: 320\nkpt_shape: [17, 3]\n")
+        write(
+            root / "set" / "data.yaml",
+            SPLITS + NAMES + "imgsz: 320\nkpt_shape: [3, 2]\nflip_idx: [1, 0, 2]\n",
+        )
     )
-    assert (data.imgsz, data.keypoints) == (320, (17, 3))
+    assert (data.imgsz, data.keypoints, data.flip_idx) == (320, (3, 2), (1, 0, 2))
+
+
+@pytest.mark.parametrize("key", ["names", "path", "nc", "imgsz", "train", "kpt_shape"])
+def test_aliases_of_aliases_do_not_grow(root: Path, key: str) -> None:
+    levels = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 30))
+    text = f"l0: &l0 [x]\n{levels}{SPLITS}names: {{0: cat}}\n{key}: *l29\n"
+    with pytest.raises(DataError, match=key) as caught:
+        read_dataset_file(write(root / "set" / "data.yaml", text)).split("train")
+    assert len(str(caught.value)) < 600
+
+
+def test_merge_keys_do_not_grow(root: Path) -> None:
+    levels = "".join(f"l{i}: &l{i}\n  <<: [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 30))
+    text = f"l0: &l0 {{x: 1}}\n{levels}{SPLITS}{NAMES}"
+    assert len(read_dataset_file(write(root / "set" / "data.yaml", text)).names) == 2
 
 
 def test_shared_data_sets_are_read(data_dir: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.index import build_index, find_images, label_path
+from holdfast.data.objects import Objects
 from holdfast.errors import DataError
 
 NAMES = {0: "cat", 1: "dog"}
@@ -55,6 +57,122 @@ def test_labels_come_in_original_pixels(root: Path) -> None:
     assert np.allclose(boxes, [[15, 10, 45, 30], [12, 6, 18, 14]], atol=1e-4)
     assert index.path(0) == str(root / "images" / "a.png")
     assert index.boxes.dtype == np.float32
+
+
+def test_objects_come_with_all_that_labels_hold_in_original_pixels(root: Path) -> None:
+    image(root / "images" / "b.png", 100, 200)
+    rows = "1 0.1 0.1 0.3 0.1 0.3 0.2\n0 0.5 0.5 0.5 0.5\n0 .5 .5 .6 .5 .6 .6 .5 .6\n"
+    label(root / "labels" / "b.txt", rows)
+    image(root / "images" / "c.png")
+    index = build_index([root / "images"], names=NAMES)
+    objects = index.objects(1)
+    assert np.allclose(objects.boxes[0], [20, 10, 60, 20])
+    assert np.allclose(objects.outline(0), [(20, 10), (60, 10), (60, 20)])
+    assert len(objects.outline(1)) == 0
+    assert np.allclose(objects.outline(2), [(100, 50), (120, 50), (120, 60), (100, 60)])
+    assert objects.keypoints is objects.corners is None
+    assert [len(index.objects(i)) for i in (0, 2)] == [2, 0]
+    assert index.objects(0).starts.tolist() == [0, 0, 0]
+    assert index.starts.dtype == np.int32
+
+
+def test_keypoints_and_corners_come_in_original_pixels(root: Path) -> None:
+    label(root / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5 0.5 0.25 2 0 0 0\n")
+    index = build_index([root / "images"], names=NAMES, keypoints=(2, 3))
+    points = index.objects(0).keypoints
+    assert points is not None
+    assert np.allclose(points, [[(30, 10, 2), (0, 0, 0)]])
+    assert np.allclose(index.objects(0).keypoints, points)  # the index itself was not scaled
+    label(root / "labels" / "a.txt", "0 0.5 0.25 0.75 0.5 0.5 0.75 0.25 0.5\n")
+    turned = build_index([root / "images"], names=NAMES, oriented=True).objects(0)
+    assert turned.corners is not None
+    assert np.allclose(turned.corners, [[(30, 10), (45, 20), (30, 30), (15, 20)]])
+    plain = build_index([root / "images"], names=NAMES).objects(0)
+    assert plain.corners is None
+    assert np.allclose(plain.outline(0), turned.corners[0])
+
+
+def test_an_index_without_outlines_spends_nothing_on_them(root: Path) -> None:
+    index = build_index([root / "images"], names=NAMES)
+    assert index.points.size == index.starts.size == index.keypoints.size == index.corners.size == 0
+    assert index.objects(0).starts.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "outlines", "keypoints", "corners"),
+    [
+        ("coco_tiny", {}, False, None, None),
+        ("coco_tiny_seg", {}, True, None, None),
+        ("coco_pose_tiny", {"keypoints": (17, 3)}, False, 17, None),
+        ("dota_mini", {"oriented": True}, False, None, 4),
+    ],
+)
+def test_shared_data_sets_keep_what_their_task_needs(
+    data_dir: Path,
+    name: str,
+    options: dict[str, Any],
+    outlines: bool,
+    keypoints: int | None,
+    corners: int | None,
+) -> None:
+    data = read_dataset_file(data_dir / name / "data.yaml")
+    index = build_index(data.split("train"), names=data.names, **options)
+    whole = Objects.join([index.objects(i) for i in range(len(index))])
+    assert bool(len(whole.points)) == outlines
+    assert (None if whole.keypoints is None else whole.keypoints.shape[1]) == keypoints
+    assert (None if whole.corners is None else whole.corners.shape[1]) == corners
+    assert index.problems.dropped_rows == 0
+    if outlines:
+        for number in np.flatnonzero(np.diff(whole.starts)):
+            points = whole.outline(number)
+            extent = [*points.min(axis=0), *points.max(axis=0)]
+            assert np.allclose(extent, whole.boxes[number], atol=0.01)
+
+
+def test_two_images_of_one_stem_share_their_label_and_it_is_said(root: Path) -> None:
+    image(root / "images" / "a.ka.png")
+    image(root / "images" / "A.png")
+    image(root / "images" / "a.bmp.png").rename(root / "images" / "a.jpg")
+    index = build_index([root / "images"], names=NAMES)
+    assert np.diff(index.offsets).tolist() == [0, 2, 0, 2]  # A.png, a.jpg, a.ka.png, a.png
+    assert index.problems.counts == {"images that share a label file": 1}
+    assert "a.jpg and a.png" in index.problems.examples["images that share a label file"][0]
+    assert "Rename one" in index.problems.lines()[0]
+
+
+@pytest.mark.parametrize("suffix", [".TXT", ".Txt"])
+def test_label_files_with_a_suffix_in_capitals_are_found(root: Path, suffix: str) -> None:
+    (root / "labels" / "a.txt").rename(root / "labels" / f"a{suffix}")
+    assert len(build_index([root / "images"], names=NAMES).boxes) == 2
+
+
+def test_sources_named_like_files_of_another_kind(root: Path) -> None:
+    image(root / "folder.txt" / "images" / "b.png")
+    image(root / "images" / "deep.jpg" / "c.png")
+    found = find_images([root / "folder.txt", str(root / "images" / "*.jpg")])
+    assert [os.path.basename(path) for path in found] == [b"b.png", b"c.png"]
+
+
+def test_list_files_may_be_utf16_and_name_impossible_paths(root: Path) -> None:
+    (root / "list.txt").write_bytes("images/a.png\r\nimages/no\0where.png\r\nimages\r\n".encode("utf-16"))
+    index = build_index([root / "list.txt"], names=NAMES)
+    assert len(index) == 1
+    assert index.problems.counts == {"unreadable image": 2}
+
+
+def test_a_label_that_is_a_link_to_nowhere(root: Path) -> None:
+    image(root / "images" / "b.png")
+    (root / "labels" / "b.txt").symlink_to(root / "gone.txt")
+    index = build_index([root / "images"], names=NAMES)
+    assert len(index) == 1
+    assert "link to nowhere" in index.problems.examples["unreadable label file"][0]
+
+
+def test_every_line_says_what_to_do(root: Path) -> None:
+    label(root / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5\n7 0.5 0.5 0.5 0.5\n")
+    (line,) = build_index([root / "images"], names=NAMES).problems.lines()
+    assert line.startswith("1 x class out of range, for example ")
+    assert line.endswith("(0 to 1). Correct the class, or name it in data.yaml.")
 
 
 def test_images_without_labels_are_backgrounds(root: Path) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.data.labels import parse_labels
+from holdfast.data.problems import REMEDIES
 
 ROW = (1, 0.5, 0.5, 0.2, 0.4)
 GOOD = b"1 0.5 0.5 0.2 0.4\n"
@@ -28,6 +29,7 @@ TOLERATED = {
     "decimal commas between semicolons": b"1;0,5;0,5;0,2;0,4",
     "class as 1.0": b"1.0 0.5 0.5 0.2 0.4",
     "exponents": b"1 5e-1 5E-1 2.0e-1 .4",
+    "decimal comma in one place": b"1 0,5 0.5 0.2 0.4",
     "sixth column": b"1 0.5 0.5 0.2 0.4 0.93",
     "polygon": b"1 0.4 0.3 0.6 0.3 0.6 0.7 0.4 0.7",
     "triangle": b"1 0.4 0.7 0.5 0.3 0.6 0.7",
@@ -59,6 +61,8 @@ REFUSED = {
     "outside the image": (b"1 1.5 0.5 0.2 0.4", "no area"),
     "polygon without area": (b"1 0.5 0.1 0.5 0.2 0.5 0.3", "no area"),
     "not a number": b"cat 0.5 0.5 0.2 0.4",
+    "empty between separators": (b";;;", "wrong number of columns"),
+    "pixels in one place": (b"1 0.5 240 0.2 0.4", "not normalised"),
     "huge number": (b"1e400 0.5 0.5 0.2 0.4", "NaN or infinite"),
 }
 
@@ -87,6 +91,114 @@ def test_rounding_over_the_border_is_not_worth_a_word() -> None:
 def test_box_rows_stay_boxes_beside_polygons() -> None:
     labels = parse_labels(GOOD + b"0 0.1 0.1 0.3 0.1 0.3 0.2", classes=3)
     assert np.allclose(labels.boxes, [ROW[1:], (0.2, 0.15, 0.2, 0.1)], atol=1e-6)
+
+
+def test_polygons_are_kept_as_outlines() -> None:
+    labels = parse_labels(GOOD + b"0 0.1 0.1 0.3 0.1 0.3 0.2\n2 .4 .4 .6 .4 .6 .6 .4 .6", classes=3)
+    assert labels.lengths.tolist() == [0, 3, 4]
+    assert np.allclose(labels.points[:3], [(0.1, 0.1), (0.3, 0.1), (0.3, 0.2)])
+    assert labels.keypoints is None
+    assert labels.corners is None
+
+
+def test_outlines_with_the_same_box_are_not_duplicates() -> None:
+    rows = b"0 .1 .1 .3 .1 .3 .3\n0 .1 .1 .3 .3 .1 .3\n0 .1 .1 .3 .1 .3 .3"
+    labels = parse_labels(rows, classes=1)
+    assert labels.lengths.tolist() == [3, 3]
+    assert [(fault.reason, fault.line) for fault in labels.faults] == [("duplicate row", 3)]
+
+
+def test_outlines_that_leave_the_image_are_cut_and_so_is_their_box() -> None:
+    labels = parse_labels(b"0 0.5 0.5 1.5 0.5 0.5 1.0", classes=1)  # a triangle, its right corner outside
+    assert np.allclose(labels.boxes, [[0.75, 0.75, 0.5, 0.5]])
+    assert labels.points.max() <= 1
+    assert sorted(labels.points.tolist()) == [[0.5, 0.5], [0.5, 1.0], [1.0, 0.5], [1.0, 0.75]]
+    assert [fault.reason for fault in labels.faults] == ["box cut at the image border"]
+
+
+def test_oriented_rows_keep_their_corners_in_order() -> None:
+    row = b"1 0.5 0.3 0.7 0.5 0.5 0.7 0.3 0.5"
+    labels = parse_labels(row, classes=3, oriented=True)
+    assert labels.corners is not None
+    assert np.allclose(labels.corners, [[(0.5, 0.3), (0.7, 0.5), (0.5, 0.7), (0.3, 0.5)]])
+    assert np.allclose(labels.boxes, [[0.5, 0.5, 0.4, 0.4]])
+    assert labels.lengths.tolist() == [0]
+
+
+def test_upright_rows_among_oriented_ones_get_corners() -> None:
+    labels = parse_labels(GOOD, classes=3, oriented=True)
+    assert labels.corners is not None
+    assert np.allclose(labels.corners, [[(0.4, 0.3), (0.6, 0.3), (0.6, 0.7), (0.4, 0.7)]])
+    assert [fault.reason for fault in labels.faults] == ["upright box among oriented ones"]
+
+
+def test_polygons_are_no_oriented_boxes() -> None:
+    labels = parse_labels(b"1 .1 .1 .3 .1 .3 .3", classes=3, oriented=True)
+    assert [fault.detail for fault in labels.faults] == ["7 columns, expected 9 (class and four corners)"]
+
+
+BOX = b"0 0.5 0.5 0.2 0.4 "
+
+
+@pytest.mark.parametrize(
+    ("row", "points", "reasons"),
+    [
+        (BOX + b".5 .5 2 .6 .6 1 0 0 0", [(0.5, 0.5, 2), (0.6, 0.6, 1), (0, 0, 0)], []),
+        (BOX + b".5 .5 2 .6 .6 1 .7 .7 0", [(0.5, 0.5, 2), (0.6, 0.6, 1), (0, 0, 0)], []),
+        (
+            BOX + b".5 .5 .6 .6 0 0",  # without visibility
+            [(0.5, 0.5, 2), (0.6, 0.6, 2), (0, 0, 0)],
+            ["keypoints without visibility"],
+        ),
+        (
+            BOX + b".5 .5 0.93 .6 .6 -1 0 0 5",
+            [(0.5, 0.5, 2), (0, 0, 0), (0, 0, 2)],
+            ["visibility is not 0, 1 or 2"],
+        ),
+        (
+            BOX + b".5 .5 2 1.4 .6 2 1.0005 1 2",
+            [(0.5, 0.5, 2), (0, 0, 0), (1, 1, 2)],
+            ["keypoint outside the image"],
+        ),
+        (BOX, [(0, 0, 0)] * 3, ["row without keypoints"]),
+    ],
+)
+def test_keypoints(row: bytes, points: list[tuple[float, float, float]], reasons: list[str]) -> None:
+    labels = parse_labels(row, classes=1, keypoints=(3, 3))
+    assert labels.keypoints is not None
+    assert np.allclose(labels.keypoints, [points])
+    assert np.allclose(labels.boxes, [[0.5, 0.5, 0.2, 0.4]])
+    assert [fault.reason for fault in labels.faults] == reasons
+
+
+def test_keypoints_without_visibility_are_as_expected_where_two_numbers_make_one() -> None:
+    labels = parse_labels(BOX + b".5 .5 .6 .6 0 0", classes=1, keypoints=(3, 2))
+    assert labels.keypoints is not None
+    assert labels.keypoints[0, :, 2].tolist() == [2, 2, 0]
+    assert labels.faults == []
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (BOX + b".5 .5 2 .6 .6", "wrong number of columns"),
+        (b"0 .1 .1 .3 .1 .3 .3", "wrong number of columns"),  # a polygon
+        (BOX + b"50 50 2 60 60 1 0 0 0", "not normalised"),
+        (BOX + b"50 50 60 60 0 0", "not normalised"),
+    ],
+)
+def test_keypoint_rows_that_are_refused(row: bytes, reason: str) -> None:
+    labels = parse_labels(row, classes=1, keypoints=(3, 3))
+    assert [(fault.reason, fault.refused) for fault in labels.faults] == [(reason, True)]
+    assert labels.keypoints is not None
+    assert labels.keypoints.shape == (0, 3, 3)
+
+
+def test_every_reason_says_what_to_do() -> None:
+    for case in REFUSED.values():
+        data = case[0] if isinstance(case, tuple) else case
+        for fault in parse_labels(data, classes=3).faults:
+            assert REMEDIES[fault.reason]
 
 
 def test_keypoint_rows_give_their_box() -> None:

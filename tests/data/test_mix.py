@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from painted import mask
 
-from holdfast.data import picture, samples
 from holdfast.data.index import Index
 from holdfast.data.mix import cutmix, fill_outlines, free_window, hidden_share, paste_objects
 from holdfast.data.objects import Objects
@@ -27,16 +27,11 @@ def outlined(classes: list[int], boxes: list[list[float]]) -> Objects:
     return Objects(np.array(classes, np.int64), array, points, starts)
 
 
-@pytest.fixture
-def with_outlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the labels of an index have outlines: the borders of their boxes."""
-
-    def objects_of(index: Index, i: int) -> Objects:
-        classes, boxes = index.labels(i)
-        return outlined(classes.tolist(), boxes.tolist())
-
-    monkeypatch.setattr(picture, "objects_of", objects_of)
-    monkeypatch.setattr(samples, "objects_of", objects_of)
+def with_outlines(index: Index) -> Index:
+    """The same index with outlines: the borders of the boxes."""
+    low, high = index.boxes[:, :2] - index.boxes[:, 2:] / 2, index.boxes[:, :2] + index.boxes[:, 2:] / 2
+    points = np.concatenate([low, high], axis=1)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+    return replace(index, points=points, starts=np.arange(len(index.boxes) + 1, dtype=np.int32) * 4)
 
 
 def test_hidden_shares_by_hand() -> None:
@@ -102,9 +97,10 @@ def test_overlapping_outlines_leave_no_hole() -> None:
 
 
 @pytest.mark.parametrize("mode", ["flip", "mixup"])
-@pytest.mark.usefixtures("with_outlines")
 def test_pasted_objects_lie_where_their_labels_say(painted: Callable[..., Index], mode: str) -> None:
-    index = painted([((64, 64), [(0, (4, 4, 20, 28))]), ((64, 64), [(1, (40, 36, 56, 60))])])
+    index = with_outlines(
+        painted([((64, 64), [(0, (4, 4, 20, 28))]), ((64, 64), [(1, (40, 36, 56, 60))])])
+    )
     made = TrainSamples(index, imgsz=64, epochs=1, mosaic=0, copy_paste=1.0, copy_paste_mode=mode, **STILL)
     seen = set()
     for seed in range(8):
@@ -160,23 +156,17 @@ def test_what_cannot_act_is_said(painted: Callable[..., Index]) -> None:
     ]
 
 
-@pytest.mark.usefixtures("with_outlines")
 def test_with_outlines_copy_paste_has_nothing_to_say(painted: Callable[..., Index]) -> None:
-    index = painted([((64, 64), [(0, (4, 4, 20, 28))])])
+    index = with_outlines(painted([((64, 64), [(0, (4, 4, 20, 28))])]))
     assert TrainSamples(index, imgsz=64, epochs=2, copy_paste=0.5).remarks() == []
 
 
 def test_keypoints_are_flipped_only_with_a_flip_index(
-    painted: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
+    painted: Callable[..., Index],
 ) -> None:
-    index = painted([((64, 64), [(0, (4, 8, 20, 40))])])
     points = np.array([[[6, 10, 2], [18, 30, 1]]], np.float32)
-
-    def objects_of(index: Index, i: int) -> Objects:
-        return Objects.of_boxes(*index.labels(i)).replace(keypoints=points)
-
-    monkeypatch.setattr(picture, "objects_of", objects_of)
-    monkeypatch.setattr(samples, "objects_of", objects_of)
+    parts = points / np.array([64, 64, 1], np.float32)
+    index = replace(painted([((64, 64), [(0, (4, 8, 20, 40))])]), keypoints=parts)
     options = {"imgsz": 64, "epochs": 1, "mosaic": 0, **STILL, "fliplr": 1.0}
     still = TrainSamples(index, **options)  # type: ignore[arg-type]
     assert still.remarks() == ["fliplr: off, there are keypoints but no flip_idx in data.yaml"]

@@ -31,7 +31,7 @@ class Progress:
         self._shown = 0.0
         self._quarter = 0
         self._done = 0
-        self._begun = time.monotonic()
+        self._begun: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +55,7 @@ class Progress:
             total: bytes in all; None while unknown.
         """
         now = time.monotonic()
-        if done < self._done:
+        if self._begun is None or done < self._done:
             self._quarter, self._begun = 0, now
         self._done = done
         if now - self._begun < self.after:

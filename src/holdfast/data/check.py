@@ -169,6 +169,7 @@ def inspect(
                 names=dataset.names,
                 single_cls=single_cls,
                 keypoints=dataset.keypoints,
+                image_folders=dataset.image_folders.get(name, ()),
                 workers=workers,
             )
             splits.append(Split(name, index, box_facts(index, imgsz=imgsz)))

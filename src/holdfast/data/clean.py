@@ -22,7 +22,7 @@ import yaml
 from holdfast.data.check import Inspection
 from holdfast.data.dataset_file import DatasetFile
 from holdfast.data.findings import Split
-from holdfast.data.index import Index, label_path
+from holdfast.data.index import label_path
 from holdfast.data.objects import Objects
 from holdfast.errors import SettingsError
 
@@ -175,18 +175,12 @@ def _write_split(split: Split, images: Iterable[int], folder: Path) -> tuple[int
         copied += _link(path, target)
         mine = slice(int(index.offsets[i]), int(index.offsets[i + 1]))
         height, width = index.sizes[i].tolist()
-        rows = label_rows(_objects(index, i).take(~doubled[mine]), height, width)
+        rows = label_rows(index.objects(i).take(~doubled[mine]), height, width)
         with open(label, "x", encoding="utf-8", newline="\n") as file:
             file.write(rows)
         dropped += int(doubled[mine].sum())
     return copied, dropped
 
-
-def _objects(index: Index, i: int) -> Objects:
-    """All that the index knows of an image; one that keeps boxes only has no `objects`."""
-    everything = getattr(index, "objects", None)
-    objects: Objects = everything(i) if everything else Objects.of_boxes(*index.labels(i))
-    return objects
 
 
 def _target(relative: bytes, folder: bytes, split: str, taken: set[bytes]) -> bytes:

@@ -1,10 +1,10 @@
 """data.yaml: where the images are and what the classes are called.
 
 Paths mean what users of other programs expect: `path` may be absolute, relative to the yaml, or relative to
-the working directory; each of train/val/test is a folder, a list file, a glob, or a list of these, looked for
-below `path`, beside the yaml, in the working directory, and last without its leading `../` (some exports
-write one too many). The first that exists counts. A split that does not exist is an error only when it is
-asked for.
+the working directory; each of train/val/test is a folder, a list file, a glob, a COCO json, or a list of
+these, looked for below `path`, beside the yaml, in the working directory, and last without its leading `../`
+(some exports write one too many). The first that exists counts. A split that does not exist is an error only
+when it is asked for. `images` tells where the images of a COCO json are, when it is none of the usual places.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from holdfast.data.safe_yaml import kind, read_mapping, show
 from holdfast.errors import DataError, did_you_mean
 
 SPLITS = ("train", "val", "test")
@@ -31,6 +30,7 @@ _KNOWN_KEYS = (
     "kpt_names",
     "download",
     "channels",
+    "images",
 )
 
 
@@ -42,10 +42,13 @@ class DatasetFile:
         path: the yaml file.
         root: folder the splits are relative to.
         names: class names by index, 0 to n - 1 without gaps.
-        splits: per split the existing folders, images, list files (.txt) and glob patterns, absolute.
+        splits: per split the existing folders, images, list files (.txt), COCO json
+            files and glob patterns, absolute.
         faults: per split named in the file but not found, the error to raise when it is asked for.
         imgsz: default input size, when the file names one.
         keypoints: (count, numbers per point) of pose data sets.
+        image_folders: per split the folders in which images of a COCO json are looked for first.
+        flip_idx: which keypoint each becomes in a mirror, of pose data sets that say so.
     """
 
     path: Path
@@ -55,6 +58,8 @@ class DatasetFile:
     faults: dict[str, DataError] = field(default_factory=dict)
     imgsz: int | None = None
     keypoints: tuple[int, int] | None = None
+    flip_idx: tuple[int, ...] | None = None
+    image_folders: dict[str, list[Path]] = field(default_factory=dict)
 
     def split(self, name: str) -> list[Path]:
         """Returns the sources of a split.
@@ -73,15 +78,6 @@ class DatasetFile:
         raise DataError(f"has no '{name}' entry (it has {have}).", path=self.path, hint=hint)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe loader in which `no`, `on` and `yes` are words: they are class names here, not switches."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - yaml reads this class attribute
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
 def read_dataset_file(source: Path | str) -> DatasetFile:
     """Reads a data set description.
 
@@ -92,17 +88,21 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
         DataError: missing or unreadable file, unsafe or broken yaml, no class names, `nc` that disagrees.
     """
     path = _find(Path(source).expanduser())
-    content = _parse(path)
+    content = read_mapping(path)
     names = _names(content, path)
     root, tried = _root(content, path)
     splits: dict[str, list[Path]] = {}
+    folders: dict[str, list[Path]] = {}
     faults: dict[str, DataError] = {}
     for split in SPLITS:
         entries = content.get(split)
         if entries is None or entries == "" or entries == []:
             continue
         try:
-            splits[split] = _sources(split, entries, path, tried)
+            found = _sources(split, entries, path, tried)
+            if any(source.suffix.lower() == ".json" for source in found):
+                folders[split] = _image_folders(split, content.get("images"), path, tried)
+            splits[split] = found
         except DataError as error:
             faults[split] = error
     if not splits and not faults:
@@ -115,7 +115,18 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
             path=path,
             hint=f"Add lines like 'train: images/train' and 'val: images/val'.{near}",
         )
-    return DatasetFile(path, root, names, splits, faults, _size(content, path), _keypoints(content, path))
+    keypoints = _keypoints(content, path)
+    return DatasetFile(
+        path,
+        root,
+        names,
+        splits,
+        faults,
+        _size(content, path),
+        keypoints,
+        _flip_idx(content, keypoints, path),
+        folders,
+    )
 
 
 def _find(path: Path) -> Path:
@@ -146,55 +157,14 @@ def _near(path: Path) -> str:
     return hint.replace("'", f"'{missing.parent}{os.sep}", 1) if hint else ""
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
+def _name(value: object, path: Path) -> str:
+    if isinstance(value, list | dict | set | tuple):
         raise DataError(
-            f"cannot be read ({error.strerror}).", path=path, hint="Check its permissions."
-        ) from None
-    try:
-        codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        content = yaml.load(data.decode(codec), Loader=_Loader)
-    except UnicodeDecodeError as error:
-        at = data.count(b"\n", 0, error.start) + 1
-        raise DataError("is not UTF-8 text.", path=path, line=at, hint="Save it as UTF-8.") from None
-    except yaml.constructor.ConstructorError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        if "tag" in (error.problem or ""):
-            raise DataError(
-                f"uses a yaml tag that is refused because it could run code ({error.problem}).",
-                path=path,
-                line=line,
-                hint="Write plain values.",
-            ) from None
-        raise DataError(
-            f"is not valid yaml ({error.problem}).", path=path, line=line, hint="Mend the line."
-        ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error).split("\n")[0] or "nested too deeply"
-        raise DataError(
-            f"is not valid yaml ({problem}).",
+            f"names holds {show(value)}, expected one word or phrase per class.",
             path=path,
-            line=mark.line + 1 if mark is not None else None,
-            hint="Mend the line; tabs and missing spaces after ':' are the usual causes.",
-        ) from None
-    if content is None:
-        raise DataError("is empty.", path=path, hint="Expected train, val and names.")
-    if not isinstance(content, dict):
-        raise DataError(
-            f"holds a {_kind(content)}, expected keys such as train, val and names.",
-            path=path,
-            hint="Is this the data file?",
+            hint="Rewrite names.",
         )
-    return content
-
-
-def _kind(value: object) -> str:
-    return {dict: "mapping", list: "list", str: "text", int: "number", float: "number"}.get(
-        type(value), type(value).__name__
-    )
+    return str(value)
 
 
 def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
@@ -204,7 +174,7 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
             count = int(count)
         except (TypeError, ValueError, OverflowError):
             raise DataError(
-                f"nc is {count!r}, expected a whole number.", path=path, hint="Correct or drop nc."
+                f"nc is {show(count)}, expected a whole number.", path=path, hint="Correct or drop nc."
             ) from None
         if not 1 <= count <= 100_000:
             raise DataError(f"nc is {count}, expected at least 1.", path=path, hint="Correct or drop nc.")
@@ -219,12 +189,12 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
             )
         return {index: f"class{index}" for index in range(count)}
     if isinstance(raw, list):
-        names = {index: str(name) for index, name in enumerate(raw)}
+        names = {index: _name(name, path) for index, name in enumerate(raw)}
     elif isinstance(raw, dict):
         names = _mapped_names(raw, count, path)
     else:
         raise DataError(
-            f"names is a {_kind(raw)}, expected a list or 'index: name' lines.",
+            f"names is a {kind(raw)}, expected a list or 'index: name' lines.",
             path=path,
             hint="Rewrite names.",
         )
@@ -246,13 +216,13 @@ def _mapped_names(raw: dict[Any, Any], count: int | None, path: Path) -> dict[in
             index = -1
         if not 0 <= index < 100_000:
             raise DataError(
-                f"names has the key {key!r}, expected class numbers from 0 ('0: cat').",
+                f"names has the key {show(key)}, expected class numbers from 0 ('0: cat').",
                 path=path,
                 hint="Rewrite names.",
             )
         if index in names:
             raise DataError(f"names lists class {index} twice.", path=path, hint="Drop one of them.")
-        names[index] = str(name)
+        names[index] = _name(name, path)
     size = max(max(names) + 1, count if count is not None and count > max(names) else 0)
     return {index: names.get(index, f"class{index}") for index in range(size)}  # gaps get a stand-in
 
@@ -263,7 +233,9 @@ def _size(content: dict[str, Any], path: Path) -> int | None:
         return None
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise DataError(
-            f"imgsz is {size!r}, expected a whole number of pixels.", path=path, hint="Correct or drop it."
+            f"imgsz is {show(size)}, expected a whole number of pixels.",
+            path=path,
+            hint="Correct or drop it.",
         )
     return size
 
@@ -279,8 +251,30 @@ def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
         or shape[0] < 1
         or shape[1] not in (2, 3)
     ):
-        raise DataError(f"kpt_shape is {shape!r}, expected [count, 2 or 3].", path=path, hint="Correct it.")
+        raise DataError(
+            f"kpt_shape is {show(shape)}, expected [count, 2 or 3].", path=path, hint="Correct it."
+        )
     return shape[0], shape[1]
+
+
+def _flip_idx(
+    content: dict[str, Any], keypoints: tuple[int, int] | None, path: Path
+) -> tuple[int, ...] | None:
+    order = content.get("flip_idx")
+    if order is None or order == [] or keypoints is None:
+        return None
+    if (
+        not isinstance(order, list)
+        or not all(type(value) is int for value in order)
+        or sorted(order) != list(range(keypoints[0]))
+        or any(order[order[at]] != at for at in range(keypoints[0]))
+    ):
+        raise DataError(
+            f"flip_idx is {show(order)}, expected each of {keypoints[0]} keypoints once, in pairs.",
+            path=path,
+            hint="Give for every keypoint the number of the one it becomes in a mirror.",
+        )
+    return tuple(order)
 
 
 def _root(content: dict[str, Any], path: Path) -> tuple[Path, list[Path]]:
@@ -290,7 +284,7 @@ def _root(content: dict[str, Any], path: Path) -> tuple[Path, list[Path]]:
     if given is None or given == "":
         return beside, [beside, here]
     if not isinstance(given, str):
-        raise DataError(f"path is {given!r}, expected a folder.", path=path, hint="Correct or drop path.")
+        raise DataError(f"path is {show(given)}, expected a folder.", path=path, hint="Correct or drop path.")
     try:
         folder = Path(given).expanduser()
         bases = [Path(os.path.normpath(base / folder)) for base in (beside, here)]  # absolute stays itself
@@ -306,7 +300,7 @@ def _sources(split: str, entries: object, path: Path, places: list[Path]) -> lis
     for entry in listed:
         if not isinstance(entry, str) or not entry.strip():
             raise DataError(
-                f"{split} holds {entry!r}, expected a folder, a list file or a glob.",
+                f"{split} holds {show(entry)}, expected a folder, a list file, a COCO json or a glob.",
                 path=path,
                 hint="Correct it.",
             )
@@ -315,6 +309,19 @@ def _sources(split: str, entries: object, path: Path, places: list[Path]) -> lis
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, an unknown ~user
             raise _impossible(f"{split}: {entry[:80]!r}", error, path) from None
     return sources
+
+
+def _image_folders(split: str, given: object, path: Path, places: list[Path]) -> list[Path]:
+    """Folders of the images of a COCO json: `images: folder`, or per split `images: {train: folder}`."""
+    entries = given.get(split) if isinstance(given, dict) else given
+    if entries is None or entries == "" or entries == []:
+        return []
+    return _sources("images", entries, path, places)
+
+
+def _one_line(text: str) -> str:
+    """A path as it fits into a message."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:300])
 
 
 def _impossible(what: str, error: Exception, path: Path) -> DataError:
@@ -338,9 +345,9 @@ def _locate(split: str, entry: str, path: Path, places: list[Path]) -> Path:
             and next(glob.iglob(str(candidate), recursive=True), None) is not None
         ):
             return candidate
-    looked = ", ".join(str(candidate) for candidate in candidates[:3])
+    looked = ", ".join(_one_line(str(candidate)) for candidate in candidates[:3])
     raise DataError(
-        f"{split}: {entry!r} does not exist (looked for {looked}).",
+        f"{split}: {_one_line(repr(entry))} does not exist (looked for {looked}).",
         path=path,
-        hint=("Correct 'path' or the entry." + _near(candidates[0])).strip(),
+        hint=("Correct 'path' or the entry." + _one_line(_near(candidates[0]))).strip(),
     )

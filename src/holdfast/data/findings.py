@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from holdfast.data.boxes_check import DOUBLE_IOU, LONG_ASPECT, SPECK, WHOLE_SHARE, BoxFacts
 from holdfast.data.index import Index
+from holdfast.data.problems import REMEDIES
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
@@ -26,32 +27,12 @@ CROWD = 300  # boxes; more than a detector answers by default
 RARE = 100  # times fewer boxes than the most frequent class
 _MANY_SPECKS = 0.1  # share of the boxes
 
-_LEFT_OUT = "Until then they are left out"
-_REMEDIES: Mapping[str, str] = {
-    "unreadable image": f"Copy these files again or delete them. {_LEFT_OUT}.",
-    "image under 10 pixels": f"Delete them. {_LEFT_OUT}.",
-    "unreadable label file": f"Mend the file or its permissions. {_LEFT_OUT}, image and all.",
-    "no usable row": f"Mend the label files. {_LEFT_OUT}, image and all: as backgrounds they would mislead.",
-    "not YOLO text": "Write rows of text: class cx cy w h, in parts of the image.",
-    "class out of range": f"Correct the class numbers, which start at 0, or 'names'. {_LEFT_OUT}.",
-    "class is not a whole number": f"Write classes as 0, 1, 2 and so on. {_LEFT_OUT}.",
-    "not normalised": f"Divide x and w by the image's width, y and h by its height. {_LEFT_OUT}.",
-    "wrong number of columns": f"Write class cx cy w h, or class and the points of a polygon. {_LEFT_OUT}.",
-    "not a number": f"Correct the rows. {_LEFT_OUT}.",
-    "NaN or infinite": f"Correct the rows. {_LEFT_OUT}.",
-    "no area": f"Delete these rows, or draw the boxes again. {_LEFT_OUT}.",
-    "duplicate row": "Nothing to do: each counts once.",
-    "sixth column ignored": "Are these the predictions of a model? As labels the confidence is not used.",
-    "box cut at the image border": "Nothing to do if they hang out a little: they count up to the border.",
-    "NUL bytes": "Save the files as plain text; they were read without the NUL bytes.",
-}
 # Mended without a loss: no reason to stop a pipeline.
 _HARMLESS = frozenset((
     "duplicate row", "sixth column ignored", "box cut at the image border", "row without keypoints",
     "keypoints without visibility", "upright box among oriented ones", "crowd region skipped",
     "mask not read", "difficult object kept", "corners of a box swapped", "xml of another kind ignored",
 ))  # fmt: skip
-_GENERAL_REMEDY = "Correct these files."
 
 
 class View(NamedTuple):
@@ -131,7 +112,7 @@ def problem_findings(splits: Sequence[Split], show: Show) -> list[Finding]:
         have = [split for split in splits if reason in split.index.problems.counts]
         counts = {split.name: split.index.problems.counts[reason] for split in have}
         examples = [show(text) for split in have for text in split.index.problems.examples[reason]]
-        remedy = _REMEDIES.get(reason, _GENERAL_REMEDY)
+        remedy = REMEDIES[reason]
         if reason == "class out of range" and not any((split.index.classes == 0).any() for split in splits):
             remedy = f"No usable row has class 0: do the labels count from 1? {remedy}"
         level: Level = "note" if reason in _HARMLESS else "warning"

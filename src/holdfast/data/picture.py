@@ -28,11 +28,6 @@ from holdfast.data.warp import cut_objects, keep_objects, warp_objects
 Tiles = Literal["4", "9", "auto"]
 
 
-def objects_of(index: Index, i: int) -> Objects:
-    """What is on an image, in original pixels."""
-    return Objects.of_boxes(*index.labels(i))
-
-
 class Pictures:
     """Draws pictures of a data set.
 
@@ -92,11 +87,11 @@ class Pictures:
             used = self._tile(image, placed, matrix @ placed.matrix, out)
             if used is None:
                 continue
-            cut = cut_objects(objects_of(self.index, image), placed.visible)
+            cut = cut_objects(self.index.objects(image), placed.visible)
             before.append(cut.boxes * np.float32(placed.ratio))
             after.append(warp_objects(cut, used, width=width, height=height, flip_index=self.flip_index))
         if not after:
-            return objects_of(self.index, first).take(np.zeros(0, dtype=np.int64))
+            return self.index.objects(first).take(np.zeros(0, dtype=np.int64))
         return keep_objects(np.concatenate(before), Objects.join(after), zoom=zoom)
 
     def _mosaic(self, where: Place, first: int, tiles: Draw, size: int) -> tuple[list[int], list[Placement]]:

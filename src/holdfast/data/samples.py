@@ -23,7 +23,7 @@ from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox, apply, batch_shape, place
 from holdfast.data.mix import cutmix, free_window, hidden_share, mixup, paste_objects
 from holdfast.data.objects import Objects
-from holdfast.data.picture import Pictures, Tiles, objects_of
+from holdfast.data.picture import Pictures, Tiles
 from holdfast.data.policy import Change, Policy, cutout, draw_changes, geometry, recolour
 from holdfast.data.random import Draw, Place, epoch_order
 from holdfast.data.warp import move_objects, warp_objects
@@ -162,7 +162,7 @@ class TrainSamples:
                 "perspective": perspective,
             },
         )
-        self.can_flip = self.flip_index is not None or objects_of(index, 0).keypoints is None
+        self.can_flip = self.flip_index is not None or index.objects(0).keypoints is None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -216,7 +216,7 @@ class TrainSamples:
             if flips:
                 found.append(f"{', '.join(flips)}: off, there are keypoints but no flip_idx in data.yaml")
         some = range(min(len(self.index), _LOOKED_AT))
-        if self.copy_paste and not any(len(objects_of(self.index, i).points) for i in some):
+        if self.copy_paste and not any(len(self.index.objects(i).points) for i in some):
             found.append("copy_paste: off, the labels have no outlines to cut along")
         return found
 
@@ -378,6 +378,6 @@ class EvalSamples:
         new_height, new_width = max(round(height * ratio), 1), max(round(width * ratio), 1)
         box = place(height, width, new_height, new_width, out_height, out_width)
         apply(image, box, out)
-        found = objects_of(self.index, index)
+        found = self.index.objects(index)
         objects = move_objects(found, box.matrix).replace(boxes=box.to_input(found.boxes))
         return Sample(out, objects, index, box)

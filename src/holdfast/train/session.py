@@ -112,6 +112,8 @@ def fit(
     make_evaluator: Callable[..., Evaluator],
     reporter: Reporter,
     say: Callable[[str], None] = print,
+    index_cache: Path | None = None,
+    scanned: Callable[[int, int], None] | None = None,
 ) -> TrainResult:
     """Trains as the settings say and returns the best weights' validation.
 
@@ -119,6 +121,8 @@ def fit(
         make_evaluator: builds the validator from an index and keyword numbers (`val.run.Evaluator`).
         reporter: draws the pictures.
         say: where lines go when `verbose`.
+        index_cache: folder for the indices of large data sets.
+        scanned: told how many images are scanned, and how many there are.
 
     Raises:
         HoldfastError: the settings, the data set, the weights or the device cannot be used.
@@ -134,8 +138,8 @@ def fit(
     precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
-    train_index = _index(dataset, "train", settings)
-    val_index = _index(dataset, "val", settings)
+    train_index = _index(dataset, "train", settings, index_cache, scanned)
+    val_index = _index(dataset, "val", settings, index_cache, scanned)
 
     torch.manual_seed(settings.seed)
     loaded = _starting_model(settings, names)
@@ -215,6 +219,7 @@ def fit(
         multi_scale=settings.multi_scale,
         rect=settings.rect,
         stride=stride,
+        flip_index=dataset.flip_idx,
     )
     facts = _facts(
         settings,
@@ -332,7 +337,13 @@ def _silent(text: str) -> None:
     """Takes a line and drops it."""
 
 
-def _index(dataset: DatasetFile, split: str, settings: TrainSettings) -> Index:
+def _index(
+    dataset: DatasetFile,
+    split: str,
+    settings: TrainSettings,
+    cache: Path | None,
+    scanned: Callable[[int, int], None] | None,
+) -> Index:
     if not dataset.splits.get(split):
         raise DataError(
             f"names no '{split}' images, and training needs them.",
@@ -345,7 +356,11 @@ def _index(dataset: DatasetFile, split: str, settings: TrainSettings) -> Index:
         single_cls=settings.single_cls,
         fraction=settings.fraction if split == "train" else 1.0,
         min_items=settings.min_items if split == "train" else 0,
+        keypoints=dataset.keypoints,
+        image_folders=dataset.image_folders.get(split, ()),
         workers=settings.threads,
+        cache=cache,
+        progress=scanned,
     )
 
 
@@ -423,8 +438,8 @@ def _facts(
         "val_images": len(val_index),
         "train_fingerprint": train_index.fingerprint,
         "val_fingerprint": val_index.fingerprint,
-        "train_problems": train_index.problems.lines(),
-        "val_problems": val_index.problems.lines(),
+        "train_problems": [*train_index.notes, *train_index.problems.lines()],
+        "val_problems": [*val_index.notes, *val_index.problems.lines()],
     }
 
 

@@ -218,7 +218,15 @@ def _is_coco(path: Path) -> bool:
     return path.name == "coco.yaml"
 
 
-def split_index(dataset: DatasetFile, split: str, *, single_cls: bool, workers: int) -> Index:
+def split_index(
+    dataset: DatasetFile,
+    split: str,
+    *,
+    single_cls: bool,
+    workers: int,
+    cache: Path | None = None,
+    scanned: Callable[[int, int], None] | None = None,
+) -> Index:
     """Builds the index of one split.
 
     Raises:
@@ -231,7 +239,16 @@ def split_index(dataset: DatasetFile, split: str, *, single_cls: bool, workers: 
             path=dataset.path,
             hint=f"Add a line '{split}: <folder>'.",
         )
-    return build_index(dataset.splits[split], names=dataset.names, single_cls=single_cls, workers=workers)
+    return build_index(
+        dataset.splits[split],
+        names=dataset.names,
+        single_cls=single_cls,
+        keypoints=dataset.keypoints,
+        image_folders=dataset.image_folders.get(split, ()),
+        workers=workers,
+        cache=cache,
+        progress=scanned,
+    )
 
 
 def validate_settings(
@@ -240,12 +257,16 @@ def validate_settings(
     model: Detector,
     report: Callable[[Path, DetectionMetrics], None] | None = None,
     say: Callable[[str], None] = print,
+    index_cache: Path | None = None,
+    scanned: Callable[[int, int], None] | None = None,
 ) -> ValResult:
     """Runs `holdfast val`: validates a model on a split, prints the table and writes the run folder.
 
     Args:
         report: draws the pictures of a result into a folder.
         say: where lines go.
+        index_cache: folder for the indices of large data sets.
+        scanned: told how many images are scanned, and how many there are.
 
     Raises:
         DataError: the data set is missing, empty, or has other classes than the model.
@@ -263,7 +284,14 @@ def validate_settings(
             hint="Validate with the data set the model was trained on, or one with the same classes.",
         )
     workers = settings.threads
-    index = split_index(dataset, settings.split, single_cls=settings.single_cls, workers=workers)
+    index = split_index(
+        dataset,
+        settings.split,
+        single_cls=settings.single_cls,
+        workers=workers,
+        cache=index_cache,
+        scanned=scanned,
+    )
     evaluator = Evaluator(
         index,
         names=names,
@@ -283,7 +311,7 @@ def validate_settings(
     if settings.verbose:
         say(f"device: {device.note}; precision: {precision.note}")
         say(f"data: {len(index)} images of split '{settings.split}' in {dataset.path}")
-        for line in index.problems.lines():
+        for line in (*index.notes, *index.problems.lines()):
             say(line)
     try:
         result = evaluator(model)
