@@ -172,7 +172,8 @@ def test_every_line_says_what_to_do(root: Path) -> None:
     label(root / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5\n7 0.5 0.5 0.5 0.5\n")
     (line,) = build_index([root / "images"], names=NAMES).problems.lines()
     assert line.startswith("1 x class out of range, for example ")
-    assert line.endswith("(0 to 1). Correct the class, or name it in data.yaml.")
+    remedy = "Correct the class, which counts from 0, or add it to 'names' in data.yaml."
+    assert line.endswith(f"(0 to 1). {remedy}")
 
 
 def test_images_without_labels_are_backgrounds(root: Path) -> None:
