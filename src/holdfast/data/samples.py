@@ -6,6 +6,7 @@ training sample: mosaic (or the single image) and random affine and flips in one
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,13 @@ import numpy.typing as npt
 
 from holdfast.data.augment import Boxes, Matrix, flip, keep_boxes, mixup, random_affine, scaling, warp_boxes
 from holdfast.data.color import apply_hsv, hsv_gains
-from holdfast.data.image import FILL, Image, read_image, read_reduced
+from holdfast.data.image import FILL, Image
 from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox, apply, batch_shape, place
 from holdfast.data.mosaic import Placement, outline, paste, place_mosaic, place_single, reduction, window_of
+from holdfast.data.neighbours import Neighbours
 from holdfast.data.random import Draw, draws
+from holdfast.data.reader import EvalReader, TrainReader, fitted
 from holdfast.errors import DataError
 
 Classes = npt.NDArray[np.int64]
@@ -64,6 +67,7 @@ class TrainSamples:
         hsv_v: value factor within 1 +- hsv_v.
         flipud: probability of an upside-down flip.
         fliplr: probability of a left-right flip.
+        read: where the images come from; the files when None.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class TrainSamples:
         hsv_v: float = 0.4,
         flipud: float = 0.0,
         fliplr: float = 0.5,
+        read: TrainReader | None = None,
     ) -> None:
         if not len(index):
             raise DataError("the data set holds no images.", hint="Check the paths in data.yaml.")
@@ -106,6 +111,9 @@ class TrainSamples:
         self.hsv = {"hue": hsv_h, "saturation": hsv_s, "value": hsv_v}
         self.flipud = flipud
         self.fliplr = fliplr
+        self.read = read or TrainReader(index, side=imgsz)
+        self.near = Neighbours(len(index), seed)
+        self._boards = threading.local()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -141,19 +149,27 @@ class TrainSamples:
         tiled = self.mosaic_on(epoch) and bool(
             draws(self.seed, epoch, index, Draw.MOSAIC).random() < self.mosaic
         )
-        classes, boxes = self._picture(epoch, index, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, out)
+        picture = self._drawing_board(out.shape)
+        classes, boxes = self._picture(epoch, index, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, picture)
         chance = draws(self.seed, epoch, index, Draw.MIXUP) if tiled and self.mixup else None
         if chance is not None and chance.random() < self.mixup:
-            partner = int(chance.random() * len(self.index))
+            (partner,) = self.near.pick(epoch, index, chance.random(1))
             ratio = float(chance.beta(32.0, 32.0))
             other = np.empty_like(out)
             more_classes, more_boxes = self._picture(
                 epoch, index, partner, True, Draw.MIXUP_MOSAIC, Draw.MIXUP_AFFINE, turn, other
             )
-            mixup(out, other, ratio)
+            mixup(picture, other, ratio)
             classes, boxes = np.concatenate([classes, more_classes]), np.concatenate([boxes, more_boxes])
-        apply_hsv(out, hsv_gains(draws(self.seed, epoch, index, Draw.COLOR), **self.hsv))
+        apply_hsv(picture, hsv_gains(draws(self.seed, epoch, index, Draw.COLOR), **self.hsv), out)
         return Sample(out, classes, boxes, index)
+
+    def _drawing_board(self, shape: tuple[int, ...]) -> Image:
+        """Memory of this thread to draw in: it stays in the processor's cache, a batch does not."""
+        board: Image | None = getattr(self._boards, "board", None)
+        if board is None or board.shape != shape:
+            board = self._boards.board = np.empty(shape, dtype=np.uint8)
+        return board
 
     def _picture(
         self,
@@ -171,7 +187,7 @@ class TrainSamples:
         if tiled:
             rng = draws(self.seed, epoch, index, tiles)
             rng.random()  # whether a mosaic at all
-            partners = (rng.random(3) * len(self.index)).astype(np.int64).tolist()
+            partners = self.near.pick(epoch, index, rng.random(3))
             order = np.argsort(rng.random(4), kind="stable").tolist()
             images = [[first, *partners][i] for i in order]
             x, y = ((rng.random(2) + 0.5) * size).tolist()
@@ -212,7 +228,7 @@ class TrainSamples:
         window = window_of(corners, self.imgsz)
         if window is None:
             return None
-        pixels, scale_x, scale_y = read_reduced(self.index.path(index), reduction(matrix, placed.ratio))
+        pixels, scale_x, scale_y = self.read(index, reduction(matrix, placed.ratio))
         used = paste(out, pixels, matrix @ scaling(1 / scale_x, 1 / scale_y), corners, window)
         return used @ scaling(scale_x, scale_y)
 
@@ -231,6 +247,7 @@ class EvalSamples:
         rect: one shape per batch; False gives squares.
         pad: part of a stride.
         batch: images per batch, which decides the shapes.
+        read: where the images come from; the files when None.
     """
 
     def __init__(
@@ -242,12 +259,14 @@ class EvalSamples:
         rect: bool = True,
         pad: float = 0.5,
         batch: int,
+        read: EvalReader | None = None,
     ) -> None:
         if not len(index):
             raise DataError("the data set holds no images.", hint="Check the paths in data.yaml.")
         self.index = index
         self.imgsz = imgsz
         self.batch = batch
+        self.read = read or EvalReader(index, side=imgsz)
         ratios = index.sizes[:, 0] / index.sizes[:, 1]
         self.order = np.argsort(ratios, kind="stable") if rect else np.arange(len(index))
         self.shapes: list[tuple[int, int]] = []
@@ -277,11 +296,8 @@ class EvalSamples:
         out_height, out_width = self.shape(position)
         if out is None:
             out = np.empty((out_height, out_width, 3), dtype=np.uint8)
-        image = read_image(self.index.path(index))
-        height, width = image.shape[:2]
-        ratio = self.imgsz / max(height, width)
-        new_height, new_width = max(round(height * ratio), 1), max(round(width * ratio), 1)
-        box = place(height, width, new_height, new_width, out_height, out_width)
-        apply(image, box, out)
+        height, width = self.index.sizes[index].tolist()
+        box = place(height, width, *fitted(height, width, self.imgsz), out_height, out_width)
+        apply(self.read(index), box, out)
         classes, boxes = self.index.labels(index)
         return Sample(out, classes, box.to_input(boxes), index, box)
