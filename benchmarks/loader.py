@@ -143,7 +143,7 @@ def memory(folder: Path, options: argparse.Namespace) -> None:
         side.close()
     one, many = held[1], held[options.memory]
     more = (many["pss"] - one["pss"]) / many["cache"]
-    copies = {"copies_of_the_cache": many["shared"] / many["cache"], "more_than_one_worker": more}
+    copies = {"copies_of_the_cache": many["shmem"] / many["cache"], "more_than_one_worker": more}
     emit({"what": "memory", "data": folder.name, "held": held, **copies}, options.out)
 
 

@@ -229,6 +229,7 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
     """Runs `holdfast train`."""
     if not settings.resume:
         settings.require("model", "data")
+    from holdfast.downloads import images_folder
     from holdfast.report import run as reporter
     from holdfast.train.session import fit
     from holdfast.val.run import Evaluator
@@ -236,7 +237,9 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
     _say_notes(settings.notes, settings.verbose, say)
     if not settings.resume:
         settings = _with_located(settings, "model", "weights", "pretrained")
-    return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=say)
+    return fit(
+        settings, make_evaluator=Evaluator, reporter=reporter, cache_folder=images_folder(), say=say
+    )
 
 
 def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Say = print) -> ValResult:
@@ -247,6 +250,7 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
     settings.require("model")
     settings = _on_trained_data(settings)
     settings.require("data")
+    from holdfast.downloads import images_folder
     from holdfast.load import load_model
     from holdfast.report.run import finish
     from holdfast.val.run import validate_settings
@@ -255,7 +259,9 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
         loaded = load_model(_located(settings.model))
         _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     settings = _at_trained_size(settings, loaded)
-    return validate_settings(settings, model=loaded.model, report=finish, say=say)
+    return validate_settings(
+        settings, model=loaded.model, report=finish, cache_folder=images_folder(), say=say
+    )
 
 
 def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, str]:

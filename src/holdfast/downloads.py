@@ -1,6 +1,6 @@
 """`holdfast download`: released weight files, fetched when asked for and never otherwise.
 
-Unusual: the one place that asks the environment for the user's cache folder; lower layers are handed it.
+Unusual: the one place that asks the environment for the user's cache folders; lower layers are handed them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,15 @@ def weights_folder() -> Path:
     `$XDG_CACHE_HOME/holdfast/weights` or `~/.cache/holdfast/weights`; `~/Library/Caches/holdfast/weights` on
     macOS; `%LOCALAPPDATA%/holdfast/weights` on Windows.
     """
+    return _cache_folder() / "weights"
+
+
+def images_folder() -> Path:
+    """Where `cache=disk` keeps decoded images: `images` beside `weights_folder()`."""
+    return _cache_folder() / "images"
+
+
+def _cache_folder() -> Path:
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -30,7 +39,7 @@ def weights_folder() -> Path:
         base = Path(os.environ.get("XDG_CACHE_HOME", ""))
         if not base.is_absolute():  # empty, or to be ignored as its specification says
             base = _home() / ".cache"
-    return base / "holdfast" / "weights"
+    return base / "holdfast"
 
 
 def _home() -> Path:

@@ -20,7 +20,9 @@ from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
 from holdfast.data.loader import TrainLoader
+from holdfast.data.reader import EvalReader, TrainReader
 from holdfast.data.samples import TrainSamples
+from holdfast.data.storing import Opened, open_store
 from holdfast.devices import Device, Precision, choose_device, choose_precision
 from holdfast.errors import DataError, SettingsError, WeightsError
 from holdfast.evaluate.coco import DetectionMetrics
@@ -30,6 +32,7 @@ from holdfast.losses.detect import criterion
 from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog, new_run_folder, write_json
 from holdfast.settings import TrainSettings
+from holdfast.settings.components import usable_cores
 from holdfast.train.checkpoint import Progress, read_checkpoint, restore
 from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
@@ -49,6 +52,8 @@ RESUME_KEYS = frozenset(
     {
         "device",
         "workers",
+        "cache",
+        "cache_budget",
         "epochs",
         "patience",
         "val_interval",
@@ -111,6 +116,7 @@ def fit(
     *,
     make_evaluator: Callable[..., Evaluator],
     reporter: Reporter,
+    cache_folder: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> TrainResult:
     """Trains as the settings say and returns the best weights' validation.
@@ -118,6 +124,7 @@ def fit(
     Args:
         make_evaluator: builds the validator from an index and keyword numbers (`val.run.Evaluator`).
         reporter: draws the pictures.
+        cache_folder: where `cache=disk` keeps images; a folder of the project when None.
         say: where lines go when `verbose`.
 
     Raises:
@@ -200,7 +207,9 @@ def fit(
         imgsz=imgsz,
     )
     write_json(folder / "manifest.json", facts)
-    for line in _announcement(facts, folder, progress):
+    images = cache_folder or Path(settings.project) / "images"
+    train_store, val_store = _stores(settings, train_index, val_index, imgsz, images)
+    for line in _announcement(facts, folder, progress, (train_store, val_store)):
         talk(line)
     if settings.plots:
         reporter.labels(folder, train_index, names)
@@ -234,6 +243,7 @@ def fit(
         hsv_v=settings.hsv_v,
         flipud=settings.flipud,
         fliplr=settings.fliplr,
+        read=TrainReader(train_index, side=imgsz, store=train_store.store),
     )
 
     def draw_train(number: int, drawn: Batch) -> None:
@@ -259,10 +269,12 @@ def fit(
         max_det=settings.max_det,
         nms=settings.nms,
         single_cls=settings.single_cls,
+        read=EvalReader(val_index, side=imgsz, store=val_store.store),
     )
     pin = device.device.type == "cuda"
     loader = TrainLoader(samples, batch=batch, workers=settings.threads, seed=settings.seed, pin=pin)
-    with closing(evaluator), closing(loader), _repeatable(settings.deterministic):
+    stores = closing(train_store), closing(val_store)
+    with stores[0], stores[1], closing(evaluator), closing(loader), _repeatable(settings.deterministic):
         progress = run_epochs(
             stepper,
             loader,
@@ -282,6 +294,7 @@ def fit(
                 device=device.device,
                 terms=stepper.loss.terms,
                 verbose=settings.verbose,
+                remedy=_remedy(settings),
             ),
             outputs=Outputs(
                 weights=folder / "weights",
@@ -337,6 +350,36 @@ def _index(dataset: DatasetFile, split: str, settings: TrainSettings) -> Index:
         min_items=settings.min_items if split == "train" else 0,
         workers=settings.threads,
     )
+
+
+def _stores(
+    settings: TrainSettings, train_index: Index, val_index: Index, side: int, folder: Path
+) -> tuple[Opened, Opened]:
+    """Opens what keeps the images of both splits; training images get their share of the budget first."""
+    train = open_store(
+        settings.cache, train_index, use="train", side=side, budget=settings.cache_budget, folder=folder
+    )
+    val = open_store(
+        settings.cache,
+        val_index,
+        use="val",
+        side=side,
+        budget=settings.cache_budget,
+        folder=folder,
+        promised=train.promised,
+    )
+    return train, val
+
+
+def _remedy(settings: TrainSettings) -> str:
+    """What shortens the wait for data."""
+    cores = usable_cores()
+    knobs = []
+    if settings.threads < cores:
+        knobs.append(f"more workers (now {settings.threads}, there are {cores} cores)")
+    if settings.cache != "ram":
+        knobs.append(f"cache=ram (now {settings.cache})")
+    return " or ".join(knobs) or "a machine with more cores for each device, or a smaller imgsz"
 
 
 def _starting_model(settings: TrainSettings, names: Mapping[int, str]) -> LoadedModel:
@@ -418,7 +461,9 @@ def _facts(
     }
 
 
-def _announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> list[str]:
+def _announcement(
+    facts: Mapping[str, Any], folder: Path, progress: Progress, stores: tuple[Opened, ...]
+) -> list[str]:
     lines = [
         f"Holdfast {facts['holdfast']}, torch {facts['torch']}, Python {facts['python']}",
         f"  model      {facts['model']}, {facts['parameters']:,} parameters, {facts['origin']}",
@@ -432,6 +477,7 @@ def _announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) ->
         f"  optimizer  {facts['optimizer']}",
         f"  run        {folder}",
     ]
+    lines += [f"  cache      {opened.note}" for opened in stores if opened.note]
     if facts["imgsz"] != facts["asked_imgsz"]:
         lines.append(
             f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; this model takes multiples of "
