@@ -237,7 +237,7 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
     """Runs `holdfast train`."""
     if not settings.resume:
         settings.require("model", "data")
-    from holdfast.downloads import index_folder
+    from holdfast.downloads import images_folder, index_folder
     from holdfast.report import run as reporter
     from holdfast.train.session import fit
     from holdfast.val.run import Evaluator
@@ -251,6 +251,7 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
         reporter=reporter,
         say=say,
         index_cache=index_folder(),
+        image_cache=images_folder(),
         scanned=_scan_line(settings.verbose and say is print),
     )
 
@@ -263,7 +264,7 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
     settings.require("model")
     settings = _on_trained_data(settings)
     settings.require("data")
-    from holdfast.downloads import index_folder
+    from holdfast.downloads import images_folder, index_folder
     from holdfast.load import load_model
     from holdfast.report.run import finish
     from holdfast.val.run import validate_settings
@@ -278,6 +279,7 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
         report=finish,
         say=say,
         index_cache=index_folder(),
+        image_cache=images_folder(),
         scanned=_scan_line(settings.verbose and say is print),
     )
 

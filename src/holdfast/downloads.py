@@ -1,6 +1,6 @@
 """The user's cache folder, and `holdfast download`: released weight files, fetched when asked for.
 
-Unusual: the one place that asks the environment for the user's cache folder; lower layers are handed it.
+Unusual: the one place that asks the environment for the user's cache folders; lower layers are handed them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ def weights_folder() -> Path:
 def index_folder() -> Path:
     """Where the indices of large data sets are kept: `index` beside the folder of weights."""
     return _cache_folder() / "index"
+
+
+def images_folder() -> Path:
+    """Where `cache=disk` keeps decoded images: `images` beside `weights_folder()`."""
+    return _cache_folder() / "images"
 
 
 def _cache_folder() -> Path:

@@ -18,6 +18,7 @@ from holdfast.data.shapes import write_demo
 from holdfast.errors import SettingsError
 from holdfast.settings import PredictSettings, TrainSettings, ValSettings
 from holdfast.settings.base import Settings
+from holdfast.settings.components import usable_cores
 from holdfast.settings.foreign import FOREIGN
 from holdfast.train.session import _starting_model
 
@@ -153,11 +154,17 @@ def test_val_and_save_can_be_switched_off_and_deterministic_holds_for_the_run(
     assert [bool(row["metrics/mAP50(B)"]) for row in rows] == [False, True]
 
 
-@pytest.mark.parametrize("asked", [True, "ram", "disk", "RAM"])
 @pytest.mark.parametrize("kind", [TrainSettings, ValSettings])
-def test_a_cache_that_does_not_exist_is_refused(kind: type[Settings], asked: object) -> None:
-    with pytest.raises(SettingsError, match=f"cache={asked} does not fit: expected off .*when it is needed"):
-        kind(cache=asked)
+def test_caches_in_every_spelling(kind: type[Settings]) -> None:
+    words = {True: "ram", "True": "ram", "RAM": "ram", "ram": "ram", "disk": "disk", "Disk": "disk"}
+    assert [kind(cache=asked).as_dict()["cache"] for asked in words] == list(words.values())
+    with pytest.raises(SettingsError, match="cache=tape does not fit: expected one of off, ram, disk"):
+        kind(cache="tape")
+
+
+def test_auto_takes_as_many_workers_as_there_are_cores() -> None:
+    assert TrainSettings(workers="auto").threads == usable_cores()
+    assert TrainSettings(workers=0).threads == 0
 
 
 @pytest.mark.parametrize("off", [False, None, "off", "False", "none", 0, ""])

@@ -124,4 +124,4 @@ def test_hsv_with_unit_gains_changes_nothing() -> None:
 def test_hsv_by_hand(gains: tuple[float, ...], colour: tuple[int, ...], expected: tuple[int, ...]) -> None:
     image = np.full((300, 7, 3), colour, dtype=np.uint8)
     apply_hsv(image, np.array(gains))
-    assert np.abs(image.astype(int) - expected).max() <= 2  # 8-bit hue and saturation
+    assert np.abs(image.astype(int) - expected).max() <= 6  # 256 hues: a step is 6 levels

@@ -28,9 +28,8 @@ PLACES = {
     ConvertSettings: "conversion.py",
     DownloadSettings: "downloads.py",
 }
-# Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it; and
-# `cache`, which has one value.
-ELSEWHERE = {"hyp", "workers", "model", "source", "cache"}
+# Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
+ELSEWHERE = {"hyp", "workers", "model", "source"}
 
 
 @pytest.mark.parametrize("kind", PLACES)

@@ -134,6 +134,19 @@ def test_loader_workers_change_nothing(train: Train) -> None:
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_caches_change_nothing_and_are_said(train: Train, said: list[str], tmp_path: Path) -> None:
+    runs = [train(cache=kind, workers=2, name=kind) for kind in ("off", "ram", "disk")]
+    files = [run.folder / "weights" / "last.pt" for run in runs]
+    plain, *cached = (torch.load(file, weights_only=True)["weights"] for file in files)
+    assert all(torch.equal(plain[key], other[key]) for other in cached for key in plain)
+    losses = [[row["val/box_loss"] for row in rows(run.folder)] for run in runs]
+    assert losses[0] == losses[1] == losses[2]
+    lines = [line for line in said if line.startswith("  cache")]
+    assert lines[0].startswith("  cache      ram: all 10 train images, ")
+    assert [line.split(": all ")[1].split(" images")[0] for line in lines] == ["10 train", "2 val"] * 2
+    assert len(list((tmp_path / "images").iterdir())) == 2
+
+
 def test_gains_smoothing_and_seed_change_the_training(train: Train) -> None:
     base = rows(train(epochs=1, name="base", seed=1).folder)[0]
     double = rows(train(epochs=1, name="double", seed=1, box=15.0).folder)[0]

@@ -1,4 +1,4 @@
-"""Colour jitter in HSV through tables: one look-up per channel, uint8 throughout.
+"""Colour jitter in HSV, uint8 throughout, with hues in 256 steps so that a shift is an addition of bytes.
 
 Hue is shifted (all hues move alike); saturation and value are multiplied, so gray stays gray and black stays
 black.
@@ -23,24 +23,26 @@ def hsv_gains(
     return around * (hue, saturation, value) + (0.0, 1.0, 1.0)
 
 
-def hsv_table(gains: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Returns the look-up tables of some gains, (3, 256) uint8; OpenCV's hue runs from 0 to 179."""
-    steps = np.arange(256, dtype=np.float64)
-    table = np.empty((3, 256), dtype=np.uint8)
-    table[0] = np.floor((steps + gains[0] * 180.0) % 180.0)
-    table[1:] = np.clip(gains[1:, None] * steps, 0, 255)
-    return table
-
-
-def apply_hsv(image: Image, gains: npt.NDArray[np.float64]) -> None:
-    """Changes an RGB image (H, W, 3) in place."""
+def apply_hsv(image: Image, gains: npt.NDArray[np.float64], out: Image | None = None) -> None:
+    """Changes an RGB image (H, W, 3) into `out`, or in place."""
+    if out is None:
+        out = image
     if gains[0] == 0.0 and gains[1] == 1.0 and gains[2] == 1.0:
+        if out is not image:
+            out[...] = image
         return
-    tables = hsv_table(gains)
-    rows = max(_STRIP_PIXELS // image.shape[1], 1)
+    width = image.shape[1]
+    rows = max(_STRIP_PIXELS // width, 1)
+    room = np.empty((rows, width, 3), dtype=np.uint8)
+    factors = np.diag((1.0, gains[1], gains[2]))
+    shift = round(float(gains[0]) * 256) % 256
+    turn = np.tile(np.array((shift, 0, 0), dtype=np.uint8), width)
     for top in range(0, len(image), rows):  # strips stay in the processor's cache between the passes
         strip = image[top : top + rows]
-        hsv = cv2.cvtColor(strip, cv2.COLOR_RGB2HSV)
-        planes = [cv2.LUT(plane, table) for plane, table in zip(cv2.split(hsv), tables, strict=True)]
-        cv2.merge(planes, dst=hsv)
-        cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=strip)
+        hsv = room[: len(strip)]
+        cv2.cvtColor(strip, cv2.COLOR_RGB2HSV_FULL, dst=hsv)
+        cv2.transform(hsv, factors, dst=hsv)
+        if shift:
+            hues = hsv.reshape(len(strip), -1)
+            np.add(hues, turn, out=hues)  # a hue is a byte: past 255 it goes on at 0
+        cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=out[top : top + rows])

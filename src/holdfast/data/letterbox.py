@@ -115,9 +115,12 @@ def batch_shape(ratios: list[float], size: int, *, stride: int, pad: float) -> t
 
 
 def apply(image: Image, box: Letterbox, out: Image) -> Image:
-    """Draws an image into `out` (H, W, 3) as `box` says: shrunk by area or enlarged linearly."""
+    """Draws an image into `out` (H, W, 3) as `box` says: shrunk by area or enlarged linearly.
+
+    An image that has been resized to its size in `out` already is copied.
+    """
     height, width = image.shape[:2]
-    new_height, new_width = round(height * box.scale_y), round(width * box.scale_x)
+    new_height, new_width = round(box.height * box.scale_y), round(box.width * box.scale_x)
     out[: box.top] = FILL
     out[box.top + new_height :] = FILL
     rows = out[box.top : box.top + new_height]

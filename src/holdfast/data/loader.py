@@ -19,7 +19,7 @@ from types import TracebackType
 import cv2
 from torch import Tensor
 
-from holdfast.data.batch import Batch, collate, new_buffer
+from holdfast.data.batch import Batch, Buffers, collate
 from holdfast.data.image import Image
 from holdfast.data.samples import EvalSamples, Sample, TrainSamples
 
@@ -35,7 +35,7 @@ class _Maker:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
         self.workers = workers
-        self.pin = pin
+        self.buffers = Buffers(pin=pin, spare=_AHEAD + 2)
         self._threads: ThreadPoolExecutor | None = None
 
     def batches(
@@ -59,7 +59,7 @@ class _Maker:
                     positions = next(waiting, None)
                     if positions is None:
                         break
-                    buffer = new_buffer(len(positions), *shape(positions[0]), pin=self.pin)
+                    buffer = self.buffers.take(len(positions), *shape(positions[0]))
                     rows = buffer.numpy()
                     pending.append(
                         (

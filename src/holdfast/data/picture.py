@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.data.augment import Boxes, Matrix, random_affine, scaling
-from holdfast.data.image import FILL, Image, read_reduced
+from holdfast.data.image import FILL, Image
 from holdfast.data.index import Index
 from holdfast.data.mosaic import (
     Placement,
@@ -21,8 +21,10 @@ from holdfast.data.mosaic import (
     reduction,
     window_of,
 )
+from holdfast.data.neighbours import Neighbours
 from holdfast.data.objects import Objects
 from holdfast.data.random import Draw, Place
+from holdfast.data.reader import TrainReader
 from holdfast.data.warp import cut_objects, keep_objects, warp_objects
 
 Tiles = Literal["4", "9", "auto"]
@@ -33,6 +35,8 @@ class Pictures:
 
     Args:
         index: the images.
+        read: where the images come from.
+        near: whom a mosaic's first image is joined with.
         mosaic_tiles: images of a mosaic, 4 or 9; "auto" takes either, evenly.
         flip_index: (K,) which keypoint each one becomes in a mirror.
         affine: keywords of `random_affine`: degrees, translate, scale, shear, perspective.
@@ -42,11 +46,15 @@ class Pictures:
         self,
         index: Index,
         *,
+        read: TrainReader,
+        near: Neighbours,
         mosaic_tiles: Tiles,
         flip_index: npt.NDArray[np.int64] | None,
         affine: Mapping[str, float],
     ) -> None:
         self.index = index
+        self.read = read
+        self.near = near
         self.mosaic_tiles = mosaic_tiles
         self.flip_index = flip_index
         self.affine = dict(affine)
@@ -101,7 +109,7 @@ class Pictures:
         )
         rng = where.draws(tiles)
         rng.random()  # whether a mosaic at all
-        partners = (rng.random(8 if nine else 3) * len(self.index)).astype(np.int64).tolist()
+        partners = self.near.pick(where.epoch, where.sample, rng.random(8 if nine else 3))
         if nine:
             images = [*partners[:4], first, *partners[4:]]
             # Nearer to the middle than the centre of four: the outer rows must reach the output's border.
@@ -122,6 +130,6 @@ class Pictures:
         window = window_of(corners, out.shape[0], out.shape[1])
         if window is None:
             return None
-        pixels, scale_x, scale_y = read_reduced(self.index.path(index), reduction(matrix, placed.ratio))
+        pixels, scale_x, scale_y = self.read(index, reduction(matrix, placed.ratio))
         used = paste(out, pixels, matrix @ scaling(1 / scale_x, 1 / scale_y), corners, window)
         return used @ scaling(scale_x, scale_y)

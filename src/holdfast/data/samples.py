@@ -7,6 +7,7 @@ cutmix; colour.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,14 +19,16 @@ import numpy.typing as npt
 from holdfast.data.augment import Boxes, Matrix, flip
 from holdfast.data.batches import batch_side, similar_order
 from holdfast.data.color import apply_hsv, hsv_gains
-from holdfast.data.image import Image, read_image
+from holdfast.data.image import Image
 from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox, apply, batch_shape, place
 from holdfast.data.mix import cutmix, free_window, hidden_share, mixup, paste_objects
+from holdfast.data.neighbours import Neighbours
 from holdfast.data.objects import Objects
 from holdfast.data.picture import Pictures, Tiles
 from holdfast.data.policy import Change, Policy, cutout, draw_changes, geometry, recolour
 from holdfast.data.random import Draw, Place, epoch_order
+from holdfast.data.reader import EvalReader, TrainReader, fitted
 from holdfast.data.warp import move_objects, warp_objects
 from holdfast.errors import DataError
 
@@ -96,6 +99,7 @@ class TrainSamples:
         stride: sides of batches are multiples of it.
         flip_index: which keypoint each one becomes in a mirror; without it pictures with keypoints are not
             flipped.
+        read: where the images come from; the files when None.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class TrainSamples:
         rect: bool = False,
         stride: int = 32,
         flip_index: Sequence[int] | None = None,
+        read: TrainReader | None = None,
     ) -> None:
         if not len(index):
             raise DataError("the data set holds no images.", hint="Check the paths in data.yaml.")
@@ -150,8 +155,12 @@ class TrainSamples:
         self.rect = rect
         self.stride = stride
         self.flip_index = None if flip_index is None else np.array(flip_index, dtype=np.int64)
+        self.near = Neighbours(len(index), seed)
+        self._boards = threading.local()
         self.pictures = Pictures(
             index,
+            read=read or TrainReader(index, side=round(imgsz * (1 + multi_scale))),
+            near=self.near,
             mosaic_tiles=mosaic_tiles,
             flip_index=self.flip_index,
             affine={
@@ -236,19 +245,27 @@ class TrainSamples:
         where = Place(self.seed, epoch, index)
         turn, changes = self._turn(where, *out.shape[:2])
         tiled = self.mosaic_on(epoch) and bool(where.draws(Draw.MOSAIC).random() < self.mosaic)
-        objects = self.pictures.draw(where, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, out)
+        picture = self._drawing_board(out.shape)
+        objects = self.pictures.draw(where, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, picture)
         if self.mixing_on(epoch):
-            objects = self._mixed(where, tiled, turn, objects, out)
+            objects = self._mixed(where, tiled, turn, objects, picture)
         if changes:
-            recolour(out, changes)
-            covered = cutout(out, changes)
+            recolour(picture, changes)
+            covered = cutout(picture, changes)
             if covered is not None:
                 hidden = hidden_share(np.array([covered], np.float32), objects.boxes)[0]
                 objects = objects.take(hidden <= _HIDDEN)
-        apply_hsv(out, hsv_gains(where.draws(Draw.COLOR), **self.hsv))
+        apply_hsv(picture, hsv_gains(where.draws(Draw.COLOR), **self.hsv), out)
         if self.bgr and where.draws(Draw.CHANNELS).random() < self.bgr:
             out[...] = cv2.cvtColor(out, cv2.COLOR_RGB2BGR)
         return Sample(out, objects, index)
+
+    def _drawing_board(self, shape: tuple[int, ...]) -> Image:
+        """Memory of this thread to draw in: it stays in the processor's cache, a batch does not."""
+        board: Image | None = getattr(self._boards, "board", None)
+        if board is None or board.shape != shape:
+            board = self._boards.board = np.empty(shape, dtype=np.uint8)
+        return board
 
     def _turn(self, where: Place, height: int, width: int) -> tuple[Matrix, list[Change]]:
         """Returns the flips of a sample with the policy's changes of place, and all changes of the policy."""
@@ -272,7 +289,7 @@ class TrainSamples:
         if self.mixup and tiled:
             chance = where.draws(Draw.MIXUP)
             if chance.random() < self.mixup:
-                partner = int(chance.random() * len(self.index))
+                (partner,) = self.near.pick(where.epoch, where.sample, chance.random(1))
                 ratio = float(chance.beta(32.0, 32.0))
                 other = np.empty_like(out)
                 found = self.pictures.draw(
@@ -283,7 +300,7 @@ class TrainSamples:
         if self.cutmix and not self.rect:
             chance = where.draws(Draw.CUTMIX)
             if chance.random() < self.cutmix:
-                partner = int(chance.random() * len(self.index))
+                (partner,) = self.near.pick(where.epoch, where.sample, chance.random(1))
                 window = free_window(chance, objects.boxes, height=out.shape[0], width=out.shape[1])
                 if window is not None:
                     other = np.empty_like(out)
@@ -296,7 +313,7 @@ class TrainSamples:
     def _pasted(self, where: Place, tiled: bool, turn: Matrix, objects: Objects, out: Image) -> Objects:
         """Pastes objects of the mirrored picture or of another one, in place."""
         if self.copy_paste_mode == "mixup":
-            partner = int(where.draws(Draw.PASTE).random() * len(self.index))
+            (partner,) = self.near.pick(where.epoch, where.sample, where.draws(Draw.PASTE).random(1))
             other = np.empty_like(out)
             found = self.pictures.draw(
                 where, partner, tiled, Draw.PASTE_MOSAIC, Draw.PASTE_AFFINE, turn, other
@@ -326,6 +343,7 @@ class EvalSamples:
         rect: one shape per batch; False gives squares.
         pad: part of a stride.
         batch: images per batch, which decides the shapes.
+        read: where the images come from; the files when None.
     """
 
     def __init__(
@@ -337,12 +355,14 @@ class EvalSamples:
         rect: bool = True,
         pad: float = 0.5,
         batch: int,
+        read: EvalReader | None = None,
     ) -> None:
         if not len(index):
             raise DataError("the data set holds no images.", hint="Check the paths in data.yaml.")
         self.index = index
         self.imgsz = imgsz
         self.batch = batch
+        self.read = read or EvalReader(index, side=imgsz)
         ratios = index.sizes[:, 0] / index.sizes[:, 1]
         self.order = np.argsort(ratios, kind="stable") if rect else np.arange(len(index))
         self.shapes: list[tuple[int, int]] = []
@@ -372,12 +392,9 @@ class EvalSamples:
         out_height, out_width = self.shape(position)
         if out is None:
             out = np.empty((out_height, out_width, 3), dtype=np.uint8)
-        image = read_image(self.index.path(index))
-        height, width = image.shape[:2]
-        ratio = self.imgsz / max(height, width)
-        new_height, new_width = max(round(height * ratio), 1), max(round(width * ratio), 1)
-        box = place(height, width, new_height, new_width, out_height, out_width)
-        apply(image, box, out)
+        height, width = self.index.sizes[index].tolist()
+        box = place(height, width, *fitted(height, width, self.imgsz), out_height, out_width)
+        apply(self.read(index), box, out)
         found = self.index.objects(index)
         objects = move_objects(found, box.matrix).replace(boxes=box.to_input(found.boxes))
         return Sample(out, objects, index, box)

@@ -27,6 +27,14 @@ from holdfast.settings.base import (
 )
 
 _OFF = ("off", "false", "none", "no", "0", "")
+_RAM = ("ram", "true", "1")
+MAX_WORKERS = 256
+
+
+def _cache(value: object) -> object:
+    word = str(value).lower()
+    return "off" if word in _OFF else "ram" if word in _RAM else word if isinstance(value, str) else value
+
 
 Optimizer = Annotated[
     Literal["auto", "SGD", "Adam", "AdamW", "LION", "MuSGD"],
@@ -37,8 +45,8 @@ AmpType = Annotated[
                     if isinstance(value, str) else value)]
 Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
-Cache = Annotated[
-    Literal["off"], BeforeValidator(lambda value: "off" if str(value).lower() in _OFF else value)]
+Cache = Annotated[Literal["off", "ram", "disk"], BeforeValidator(_cache)]
+Workers = Annotated[int, BeforeValidator(lambda value: MAX_WORKERS if value == "auto" else value)]
 Names = Annotated[tuple[str, ...], BeforeValidator(as_items)]
 Spread = Annotated[
     bool | float,
@@ -49,6 +57,11 @@ Policy = Annotated[
     Literal["none", "randaugment", "autoaugment"],
     casefold("none", "randaugment", "autoaugment"),
     BeforeValidator(lambda value: "none" if value is None or str(value).lower() in _OFF else value)]
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class StartModelSettings(Settings):
@@ -91,16 +104,18 @@ class DataSettings(Settings):
     data: Text = Field("", description="data.yaml that names the folders and the classes")
     imgsz: int = Field(640, ge=32, le=8192, description="side of the input in pixels, a multiple of 32")
     batch: int = Field(16, ge=1, description="images per optimizer step (train) or per forward pass (val)")
-    workers: int = Field(8, ge=0, le=256, description="loader threads, one per core at most; 0 uses none")
+    workers: Workers = Field(
+        8, ge=0, le=MAX_WORKERS, description="loader threads, one per core at most (auto: all); 0 uses none")
     single_cls: bool = Field(False, description="treat all classes as one")
     cache: Cache = Field(
-        "off", description="keeping decoded images; this version decodes each image when it is needed")
+        "off", description="keep decoded images: ram, one copy for all workers, or disk, for later runs too")
+    cache_budget: float = Field(
+        0.5, gt=0, le=1, description="share of the free memory or disk for cache; what is beyond is decoded")
 
     @property
     def threads(self) -> int:
         """Loader threads to start: `workers`, but never more than this process has cores."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(self.workers, cores)
+        return min(self.workers, usable_cores())
 
 
 class TrainDataSettings(Settings):

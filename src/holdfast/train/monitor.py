@@ -14,6 +14,7 @@ import psutil
 import torch
 
 SMOOTHING = 0.1  # weight of the newest step in the shown speed
+DATA_BOUND = 0.2  # share of an epoch spent waiting for data from which a run is told what to do
 
 
 def memory_used(device: torch.device) -> int:
@@ -57,6 +58,7 @@ class Monitor:
         terms: names of the three losses.
         out: where lines go; standard output by default.
         verbose: False shows nothing.
+        remedy: what shortens the wait for data, for a run that waits a lot.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Monitor:
         terms: tuple[str, str, str] = ("box", "cls", "dfl"),
         out: TextIO | None = None,
         verbose: bool = True,
+        remedy: str = "more workers or cache=ram",
     ) -> None:
         self.epochs = epochs
         self.steps = steps_per_epoch
@@ -76,6 +79,9 @@ class Monitor:
         self.out = out or sys.stdout
         self.verbose = verbose
         self.live = verbose and self.out.isatty()
+        self.remedy = remedy
+        self._advised = False
+        self._epochs_seen = 0
         self._shown = 0.0
         self._epoch = 0
 
@@ -131,6 +137,14 @@ class Monitor:
             f"{stats.memory / 2**30:.2f} GiB"
         )
         self.say(f"{text}  {note}" if note else text)
+        self._epochs_seen += 1
+        settled = self._epochs_seen > 1 or self.epochs == 1  # the first epoch fills caches
+        if stats.wait_share >= DATA_BOUND and settled and not self._advised:
+            self._advised = True
+            self.say(
+                f"data-bound: {stats.wait_share:.0%} of this epoch was spent waiting for images; "
+                f"{self.remedy} would shorten it"
+            )
 
     def say(self, text: str) -> None:
         """Writes one line that stays."""
@@ -148,6 +162,7 @@ class Monitor:
         return (
             f"epoch {self._epoch + 1}/{self.epochs}  {done}/{self.steps}  "
             f"{self._losses(self._items[-1].tolist())}  {self._pace:.1f} img/s  "
+            f"data-wait {self._wait / max(self._last - self._began, 1e-9):.0%}  "
             f"{memory_used(self.device) / 2**30:.2f} GiB  "
             f"ETA {duration(left * per_step)}"
         )

@@ -20,7 +20,9 @@ from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
 from holdfast.data.loader import TrainLoader
+from holdfast.data.reader import EvalReader, TrainReader
 from holdfast.data.samples import TrainSamples
+from holdfast.data.storing import Opened, open_store
 from holdfast.devices import Device, Precision, choose_device, choose_precision
 from holdfast.errors import DataError, SettingsError, WeightsError
 from holdfast.evaluate.coco import DetectionMetrics
@@ -30,6 +32,7 @@ from holdfast.losses.detect import criterion
 from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog, new_run_folder, write_json
 from holdfast.settings import TrainSettings
+from holdfast.settings.components import usable_cores
 from holdfast.train.checkpoint import Progress, read_checkpoint, restore
 from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
@@ -49,6 +52,8 @@ RESUME_KEYS = frozenset(
     {
         "device",
         "workers",
+        "cache",
+        "cache_budget",
         "epochs",
         "patience",
         "val_interval",
@@ -113,6 +118,7 @@ def fit(
     reporter: Reporter,
     say: Callable[[str], None] = print,
     index_cache: Path | None = None,
+    image_cache: Path | None = None,
     scanned: Callable[[int, int], None] | None = None,
 ) -> TrainResult:
     """Trains as the settings say and returns the best weights' validation.
@@ -122,6 +128,7 @@ def fit(
         reporter: draws the pictures.
         say: where lines go when `verbose`.
         index_cache: folder for the indices of large data sets.
+        image_cache: where `cache=disk` keeps images; a folder of the project when None.
         scanned: told how many images are scanned, and how many there are.
 
     Raises:
@@ -192,6 +199,9 @@ def fit(
         folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
     (folder / "weights").mkdir(exist_ok=True)
     settings.dump(folder / "args.yaml")
+    largest = round(imgsz * (1 + settings.multi_scale))
+    images = image_cache or Path(settings.project) / "images"
+    train_store, val_store = _stores(settings, train_index, val_index, (largest, imgsz), images)
     samples = TrainSamples(
         train_index,
         imgsz=imgsz,
@@ -220,6 +230,7 @@ def fit(
         rect=settings.rect,
         stride=stride,
         flip_index=dataset.flip_idx,
+        read=TrainReader(train_index, side=largest, store=train_store.store),
     )
     facts = _facts(
         settings,
@@ -234,7 +245,7 @@ def fit(
     )
     facts["augmentation"] = samples.remarks()
     write_json(folder / "manifest.json", facts)
-    for line in _announcement(facts, folder, progress):
+    for line in _announcement(facts, folder, progress, (train_store, val_store)):
         talk(line)
     if settings.plots:
         reporter.labels(folder, train_index, names)
@@ -274,10 +285,12 @@ def fit(
         max_det=settings.max_det,
         nms=settings.nms,
         single_cls=settings.single_cls,
+        read=EvalReader(val_index, side=imgsz, store=val_store.store),
     )
     pin = device.device.type == "cuda"
     loader = TrainLoader(samples, batch=batch, workers=settings.threads, seed=settings.seed, pin=pin)
-    with closing(evaluator), closing(loader), _repeatable(settings.deterministic):
+    stores = closing(train_store), closing(val_store)
+    with stores[0], stores[1], closing(evaluator), closing(loader), _repeatable(settings.deterministic):
         progress = run_epochs(
             stepper,
             loader,
@@ -297,6 +310,7 @@ def fit(
                 device=device.device,
                 terms=stepper.loss.terms,
                 verbose=settings.verbose,
+                remedy=_remedy(settings),
             ),
             outputs=Outputs(
                 weights=folder / "weights",
@@ -362,6 +376,36 @@ def _index(
         cache=cache,
         progress=scanned,
     )
+
+
+def _stores(
+    settings: TrainSettings, train_index: Index, val_index: Index, sides: tuple[int, int], folder: Path
+) -> tuple[Opened, Opened]:
+    """Opens what keeps the images of both splits; training images get their share of the budget first."""
+    train = open_store(
+        settings.cache, train_index, use="train", side=sides[0], budget=settings.cache_budget, folder=folder
+    )
+    val = open_store(
+        settings.cache,
+        val_index,
+        use="val",
+        side=sides[1],
+        budget=settings.cache_budget,
+        folder=folder,
+        promised=train.promised,
+    )
+    return train, val
+
+
+def _remedy(settings: TrainSettings) -> str:
+    """What shortens the wait for data."""
+    cores = usable_cores()
+    knobs = []
+    if settings.threads < cores:
+        knobs.append(f"more workers (now {settings.threads}, there are {cores} cores)")
+    if settings.cache != "ram":
+        knobs.append(f"cache=ram (now {settings.cache})")
+    return " or ".join(knobs) or "a machine with more cores for each device, or a smaller imgsz"
 
 
 def _starting_model(settings: TrainSettings, names: Mapping[int, str]) -> LoadedModel:
@@ -443,7 +487,9 @@ def _facts(
     }
 
 
-def _announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> list[str]:
+def _announcement(
+    facts: Mapping[str, Any], folder: Path, progress: Progress, stores: tuple[Opened, ...]
+) -> list[str]:
     lines = [
         f"Holdfast {facts['holdfast']}, torch {facts['torch']}, Python {facts['python']}",
         f"  model      {facts['model']}, {facts['parameters']:,} parameters, {facts['origin']}",
@@ -457,6 +503,7 @@ def _announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) ->
         f"  optimizer  {facts['optimizer']}",
         f"  run        {folder}",
     ]
+    lines += [f"  cache      {opened.note}" for opened in stores if opened.note]
     if facts["imgsz"] != facts["asked_imgsz"]:
         lines.append(
             f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; this model takes multiples of "

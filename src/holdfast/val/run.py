@@ -19,7 +19,9 @@ from holdfast.data.batch import Batch, scaled
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
 from holdfast.data.loader import EvalLoader
+from holdfast.data.reader import EvalReader
 from holdfast.data.samples import EvalSamples
+from holdfast.data.storing import open_store
 from holdfast.devices import Precision, choose_device, choose_precision
 from holdfast.errors import DataError
 from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
@@ -73,6 +75,7 @@ class Evaluator:
         max_det: detections kept per image.
         nms: which branch answers, as in `Detector.deploy`.
         single_cls: treat all classes as one.
+        read: where the images come from; the files when None.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Evaluator:
         max_det: int,
         nms: bool | None,
         single_cls: bool,
+        read: EvalReader | None = None,
     ) -> None:
         self.index = index
         self.names = dict(names)
@@ -103,7 +107,7 @@ class Evaluator:
         self.nms = nms
         self.single_cls = single_cls
         samples = EvalSamples(
-            index, imgsz=imgsz, stride=stride, rect=rect, pad=0.5 if rect else 0.0, batch=batch
+            index, imgsz=imgsz, stride=stride, rect=rect, pad=0.5 if rect else 0.0, batch=batch, read=read
         )
         self.loader = EvalLoader(samples, batch=batch, workers=workers, pin=device.type == "cuda")
 
@@ -258,6 +262,7 @@ def validate_settings(
     report: Callable[[Path, DetectionMetrics], None] | None = None,
     say: Callable[[str], None] = print,
     index_cache: Path | None = None,
+    image_cache: Path | None = None,
     scanned: Callable[[int, int], None] | None = None,
 ) -> ValResult:
     """Runs `holdfast val`: validates a model on a split, prints the table and writes the run folder.
@@ -266,6 +271,7 @@ def validate_settings(
         report: draws the pictures of a result into a folder.
         say: where lines go.
         index_cache: folder for the indices of large data sets.
+        image_cache: where `cache=disk` keeps images; a folder of the project when None.
         scanned: told how many images are scanned, and how many there are.
 
     Raises:
@@ -292,6 +298,14 @@ def validate_settings(
         cache=index_cache,
         scanned=scanned,
     )
+    opened = open_store(
+        settings.cache,
+        index,
+        use="val",
+        side=settings.imgsz,
+        budget=settings.cache_budget,
+        folder=image_cache or Path(settings.project) / "images",
+    )
     evaluator = Evaluator(
         index,
         names=names,
@@ -307,16 +321,20 @@ def validate_settings(
         max_det=settings.max_det,
         nms=settings.nms,
         single_cls=settings.single_cls,
+        read=EvalReader(index, side=settings.imgsz, store=opened.store),
     )
     if settings.verbose:
         say(f"device: {device.note}; precision: {precision.note}")
         say(f"data: {len(index)} images of split '{settings.split}' in {dataset.path}")
+        if opened.note:
+            say(f"cache: {opened.note}")
         for line in (*index.notes, *index.problems.lines()):
             say(line)
     try:
         result = evaluator(model)
     finally:
         evaluator.close()
+        opened.close()
     folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
     write_json(folder / "results.json", results_summary(result.metrics, result.speed))
     if settings.save_json:

@@ -1,0 +1,166 @@
+"""Images of a data set by number, no larger than their use needs; the same pixels whatever is cached.
+
+Training reads an image at the smallest 1/2, 1/4, ... of its size whose long side is not under the side of
+the network's input, and shrinks it further from there when a sample shows it smaller. Evaluation fits it to
+that side at once. A store (cache.py) keeps what was read; besides, the last images stay in memory for a
+while, because samples of the same epoch share them (neighbours.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.data.image import Image, read_image, read_reduced, shrink
+from holdfast.data.index import Index
+from holdfast.data.neighbours import WINDOW
+
+Read = tuple[Image, float, float]  # pixels, and how many of them go into one original pixel in x and in y
+Shapes = npt.NDArray[np.int64]
+
+_RECENT_BYTES = 512 * 2**20
+_RECENT_IMAGES = WINDOW + 32  # workers run ahead of each other
+
+
+class Store(Protocol):
+    """Keeps images by number. Several threads may call at once."""
+
+    def get(self, number: int) -> Read | None:
+        """Returns an image, or None when it is not there."""
+
+    def put(self, number: int, read: Read) -> Read:
+        """Keeps an image if there is room; returns it, from where it is kept if that can be."""
+
+
+class Recent:
+    """A store in memory that forgets the oldest.
+
+    Args:
+        images: most images.
+        limit: most bytes.
+    """
+
+    def __init__(self, images: int = _RECENT_IMAGES, limit: int = _RECENT_BYTES) -> None:
+        self.images = images
+        self.limit = limit
+        self._kept: dict[int, Read] = {}
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def get(self, number: int) -> Read | None:
+        return self._kept.get(number)
+
+    def put(self, number: int, read: Read) -> Read:
+        with self._lock:
+            if number not in self._kept:
+                self._kept[number] = read
+                self._held += read[0].nbytes
+            while self._kept and (len(self._kept) > self.images or self._held > self.limit):
+                oldest = next(iter(self._kept))
+                self._held -= self._kept.pop(oldest)[0].nbytes
+        return read
+
+
+class TrainReader:
+    """Reads images for samples that show them scaled at random.
+
+    Args:
+        index: the images.
+        side: side of the network's input in pixels.
+        store: what is kept of earlier reads; None keeps the most recent ones only.
+    """
+
+    def __init__(self, index: Index, *, side: int, store: Store | None = None) -> None:
+        self.index = index
+        self.side = side
+        self.store = store
+        self.recent = Recent()
+
+    def __call__(self, number: int, divisor: int) -> Read:
+        """Reads an image at about 1/divisor of its size, or smaller where training needs no more.
+
+        Raises:
+            DataError: the image cannot be read any more.
+        """
+        height, width = self.index.sizes[number].tolist()
+        least = least_divisor(height, width, self.side)
+        pixels, scale_x, scale_y = self._base(number, least)
+        if divisor <= least:
+            return pixels, scale_x, scale_y
+        smaller, by_x, by_y = shrink(pixels, divisor // least)
+        return smaller, scale_x * by_x, scale_y * by_y
+
+    def _base(self, number: int, divisor: int) -> Read:
+        """Returns an image at the size it is kept in."""
+        known = self.recent.get(number)
+        if known is not None:
+            return known
+        known = self.store.get(number) if self.store is not None else None
+        if known is None:
+            known = read_reduced(self.index.path(number), divisor)
+            if self.store is not None:
+                known = self.store.put(number, known)
+        return self.recent.put(number, known)
+
+
+class EvalReader:
+    """Reads images for samples that show them whole, long side at `side`.
+
+    Args:
+        index: the images.
+        side: long side of the network's input in pixels.
+        store: what is kept of earlier reads.
+    """
+
+    def __init__(self, index: Index, *, side: int, store: Store | None = None) -> None:
+        self.index = index
+        self.side = side
+        self.store = store
+
+    def __call__(self, number: int) -> Image:
+        """Reads an image; one whose long side is over `side` is shrunk to it, by area.
+
+        Raises:
+            DataError: the image cannot be read any more.
+        """
+        if self.store is None:
+            return self._read(number)[0]
+        known = self.store.get(number)
+        return (known or self.store.put(number, self._read(number)))[0]
+
+    def _read(self, number: int) -> Read:
+        image = read_image(self.index.path(number))
+        height, width = fitted(image.shape[0], image.shape[1], self.side)
+        if height * width < image.shape[0] * image.shape[1]:
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        return image, 1.0, 1.0
+
+
+def least_divisor(height: int, width: int, side: int) -> int:
+    """Returns the largest power of two, at least 1, that leaves an image's long side at `side` or more."""
+    return 1 << max((max(height, width) // side).bit_length() - 1, 0)
+
+
+def fitted(height: int, width: int, side: int) -> tuple[int, int]:
+    """Returns the (height, width) of an image scaled to a long side of `side`."""
+    ratio = side / max(height, width)
+    return max(round(height * ratio), 1), max(round(width * ratio), 1)
+
+
+def train_rooms(sizes: npt.NDArray[np.int32], side: int) -> Shapes:
+    """Returns the most bytes each image takes as `TrainReader` reads it, (N,), from its (height, width)."""
+    ratio = np.maximum(sizes.max(axis=1).astype(np.int64) // side, 1)
+    divisor = 1 << np.floor(np.log2(ratio)).astype(np.int64)
+    reduced = -(-sizes.astype(np.int64) // divisor[:, None])
+    return np.asarray(3 * reduced.prod(axis=1), dtype=np.int64)
+
+
+def eval_rooms(sizes: npt.NDArray[np.int32], side: int) -> Shapes:
+    """Returns the most bytes each image takes as `EvalReader` reads it, (N,), from its (height, width)."""
+    ratio = np.minimum(side / sizes.max(axis=1), 1.0)
+    reduced = np.ceil(sizes * ratio[:, None])
+    return np.asarray(3 * reduced.prod(axis=1), dtype=np.int64)
