@@ -4,18 +4,15 @@ the books.
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from holdfast import __version__
 from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
@@ -23,9 +20,8 @@ from holdfast.data.loader import TrainLoader
 from holdfast.data.reader import EvalReader, TrainReader
 from holdfast.data.samples import TrainSamples
 from holdfast.data.storing import Opened, open_store
-from holdfast.devices import Device, Precision, choose_device, choose_precision
+from holdfast.devices import Device, choose_device, choose_precision
 from holdfast.errors import DataError, SettingsError, WeightsError
-from holdfast.evaluate.coco import DetectionMetrics
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import LoadedModel, load_model
 from holdfast.losses.detect import criterion
@@ -33,18 +29,19 @@ from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog, new_run_folder, write_json
 from holdfast.settings import TrainSettings
 from holdfast.settings.components import usable_cores
+from holdfast.train.announce import announcement, run_facts
 from holdfast.train.checkpoint import Progress, read_checkpoint, restore
 from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
-from holdfast.train.loop import Outputs, Plan, Validation, columns, run_epochs
+from holdfast.train.loop import Outputs, Plan, columns, run_epochs
 from holdfast.train.monitor import Monitor, duration
 from holdfast.train.optim import (
-    OptimChoice,
     build_optimizer,
     choose_optimizer,
     scaled_weight_decay,
     steps_per_epoch,
 )
+from holdfast.train.roles import Evaluator, Reporter
 from holdfast.train.schedule import Schedule, Shape
 from holdfast.train.step import Stepper
 
@@ -64,34 +61,6 @@ RESUME_KEYS = frozenset(
         "plots",
     }
 )
-
-
-class Evaluator(Protocol):
-    """Validates models on the validation split."""
-
-    def __call__(
-        self,
-        model: Detector,
-        *,
-        loss: Any = None,
-        on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None,
-    ) -> Validation: ...
-
-    def close(self) -> None: ...
-
-
-class Reporter(Protocol):
-    """Draws the pictures of a run into its folder (`report.reporter`)."""
-
-    def train_batch(self, folder: Path, number: int, batch: Batch, names: Mapping[int, str]) -> None: ...
-
-    def val_batch(
-        self, folder: Path, number: int, batch: Batch, found: list[Tensor], names: Mapping[int, str]
-    ) -> None: ...
-
-    def labels(self, folder: Path, index: Index, names: Mapping[int, str]) -> None: ...
-
-    def finish(self, folder: Path, metrics: DetectionMetrics) -> None: ...
 
 
 @dataclass
@@ -232,20 +201,23 @@ def fit(
         flip_index=dataset.flip_idx,
         read=TrainReader(train_index, side=largest, store=train_store.store),
     )
-    facts = _facts(
-        settings,
+    facts = run_facts(
         loaded,
         train_index,
         val_index,
-        device=device,
-        precision=precision,
-        choice=choice,
+        device=device.note,
+        precision=precision.note,
+        optimizer=choice.note,
         batch=batch,
+        asked_batch=settings.batch,
         imgsz=imgsz,
+        asked_imgsz=settings.imgsz,
+        fraction=settings.fraction,
+        cache=[opened.note for opened in (train_store, val_store) if opened.note],
+        augmentation=samples.remarks(),
     )
-    facts["augmentation"] = samples.remarks()
     write_json(folder / "manifest.json", facts)
-    for line in _announcement(facts, folder, progress, (train_store, val_store)):
+    for line in announcement(facts, folder, progress):
         talk(line)
     if settings.plots:
         reporter.labels(folder, train_index, names)
@@ -440,81 +412,6 @@ def _shape(settings: TrainSettings) -> Shape:
     if settings.flat_cos_lr:
         return "flat-cosine"
     return "fixed" if settings.fixed_lr else "linear"
-
-
-def _facts(
-    settings: TrainSettings,
-    loaded: LoadedModel,
-    train_index: Index,
-    val_index: Index,
-    *,
-    device: Device,
-    precision: Precision,
-    choice: OptimChoice,
-    batch: int,
-    imgsz: int,
-) -> dict[str, Any]:
-    """Returns what was decided and on what the run stands, as plain data for the manifest and the
-    checkpoints.
-    """
-    model = loaded.model
-    return {
-        "holdfast": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "platform": platform.platform(),
-        "command": " ".join(sys.argv),
-        "model": model.name,
-        "origin": loaded.origin,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "trainable_tensors": sum(p.requires_grad for p in model.parameters()),
-        "classes": dict(model.names),
-        "device": device.note,
-        "precision": precision.note,
-        "batch": batch,
-        "asked_batch": settings.batch,
-        "imgsz": imgsz,
-        "asked_imgsz": settings.imgsz,
-        "stride": max(model.strides),
-        "optimizer": choice.note,
-        "fraction": settings.fraction,
-        "train_images": len(train_index),
-        "val_images": len(val_index),
-        "train_fingerprint": train_index.fingerprint,
-        "val_fingerprint": val_index.fingerprint,
-        "train_problems": [*train_index.notes, *train_index.problems.lines()],
-        "val_problems": [*val_index.notes, *val_index.problems.lines()],
-    }
-
-
-def _announcement(
-    facts: Mapping[str, Any], folder: Path, progress: Progress, stores: tuple[Opened, ...]
-) -> list[str]:
-    lines = [
-        f"Holdfast {facts['holdfast']}, torch {facts['torch']}, Python {facts['python']}",
-        f"  model      {facts['model']}, {facts['parameters']:,} parameters, {facts['origin']}",
-        f"  data       {facts['train_images']} train, {facts['val_images']} val images, "
-        f"{len(facts['classes'])} classes"
-        + (f" (fraction {facts['fraction']:g} of the training images)" if facts["fraction"] < 1 else ""),
-        f"  device     {facts['device']}",
-        f"  precision  {facts['precision']}",
-        f"  batch      {facts['batch']} images per optimizer step"
-        + (" (the whole training set)" if facts["batch"] < facts["asked_batch"] else ""),
-        f"  optimizer  {facts['optimizer']}",
-        f"  run        {folder}",
-    ]
-    lines += [f"  cache      {opened.note}" for opened in stores if opened.note]
-    if facts["imgsz"] != facts["asked_imgsz"]:
-        lines.append(
-            f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; this model takes multiples of "
-            f"{facts['stride']} from 64 up)"
-        )
-    lines += [f"  augment    {line}" for line in facts["augmentation"]]
-    lines += [f"  train: {line}" for line in facts["train_problems"]]
-    lines += [f"  val: {line}" for line in facts["val_problems"]]
-    if progress.epoch:
-        lines.append(f"  resumed after epoch {progress.epoch}, step {progress.step}")
-    return lines
 
 
 def _resumed(
