@@ -136,7 +136,8 @@ def test_loader_workers_change_nothing(train: Train) -> None:
 
 def test_caches_change_nothing_and_are_said(train: Train, said: list[str], tmp_path: Path) -> None:
     runs = [train(cache=kind, workers=2, name=kind) for kind in ("off", "ram", "disk")]
-    plain, *cached = (torch.load(r.folder / "weights" / "last.pt", weights_only=True)["weights"] for r in runs)
+    files = [run.folder / "weights" / "last.pt" for run in runs]
+    plain, *cached = (torch.load(file, weights_only=True)["weights"] for file in files)
     assert all(torch.equal(plain[key], other[key]) for other in cached for key in plain)
     losses = [[row["val/box_loss"] for row in rows(run.folder)] for run in runs]
     assert losses[0] == losses[1] == losses[2]
