@@ -36,7 +36,6 @@ IMAGE_SUFFIXES = frozenset((
     ".mpo", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 ))
 # fmt: on
-_PRIMITIVES: Any = getattr(cv2, "ipp", None)
 _HEAD_BYTES = 32768
 _TAIL_BYTES = 64
 
@@ -201,24 +200,6 @@ def shrink(image: Image, divisor: int) -> tuple[Image, float, float]:
         small[0] / width,
         small[1] / height,
     )
-
-
-def resize_linear(image: Image, out: Image) -> None:
-    """Resamples an image (h, w, 3) into `out` (H, W, 3), between the four nearest pixels.
-
-    Where OpenCV brings Intel's primitives they do it, in half the time; they may round a value to the other
-    of two neighbours. OpenCV keeps that choice per thread, so nothing else is touched.
-    """
-    size = (out.shape[1], out.shape[0])
-    if _PRIMITIVES is None:
-        cv2.resize(image, size, dst=out, interpolation=cv2.INTER_LINEAR)
-        return
-    before = _PRIMITIVES.useIPP_NotExact()
-    _PRIMITIVES.setUseIPP_NotExact(True)
-    try:
-        cv2.resize(image, size, dst=out, interpolation=cv2.INTER_LINEAR)
-    finally:
-        _PRIMITIVES.setUseIPP_NotExact(before)
 
 
 def _size_by_pillow(path: Path | str, where: str) -> tuple[int, int] | None:

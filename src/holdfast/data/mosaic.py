@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.data.augment import Area, Matrix, is_upright, translation
-from holdfast.data.image import Image, resize_linear
+from holdfast.data.image import Image
 
 _MAX_ENLARGED = 1.5  # how much a reduced image may be enlarged before the full one is read
 _MAX_SNAPPED = 2.0  # beyond this enlargement half a source pixel would be visible
@@ -189,7 +189,8 @@ def _paste_resized(target: Image, pixels: Image, matrix: Matrix, window: tuple[i
     height, width = pixels.shape[:2]
     u0, u1, scale_x, shift_x = _snap(float(matrix[0, 0]), float(matrix[0, 2]), window[0], window[2], width)
     v0, v1, scale_y, shift_y = _snap(float(matrix[1, 1]), float(matrix[1, 2]), window[1], window[3], height)
-    resize_linear(pixels[v0:v1, u0:u1], target)
+    size = target.shape[1], target.shape[0]
+    cv2.resize(pixels[v0:v1, u0:u1], size, dst=target, interpolation=cv2.INTER_LINEAR)
     if scale_x < 0 or scale_y < 0:
         cv2.flip(target, -1 if scale_x < 0 and scale_y < 0 else 1 if scale_x < 0 else 0, dst=target)
     return np.array([[scale_x, 0.0, shift_x], [0.0, scale_y, shift_y], [0.0, 0.0, 1.0]])
