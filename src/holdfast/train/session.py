@@ -46,21 +46,8 @@ from holdfast.train.schedule import Schedule, Shape
 from holdfast.train.step import Stepper
 
 RESUME_KEYS = frozenset(
-    {
-        "device",
-        "workers",
-        "cache",
-        "cache_budget",
-        "epochs",
-        "patience",
-        "val_interval",
-        "save_period",
-        "nosave",
-        "noval",
-        "verbose",
-        "plots",
-    }
-)
+    ("device", "workers", "cache", "cache_budget", "epochs", "patience", "val_interval", "save_period")
+) | {"nosave", "noval", "verbose", "plots"}
 
 
 @dataclass
