@@ -48,6 +48,8 @@ def main() -> None:
     parser.add_argument("--memory", type=int, help="also measure memory with one worker and with so many")
     parser.add_argument("--out", help="file to append the JSON lines to")
     options = parser.parse_args()
+    if options.images < 16 * options.batch:
+        parser.error("--images must be at least 16 batches: the first eight warm up and are not counted")
     emit({"what": "setup", **machine(1), **vars(options)}, options.out)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
