@@ -92,7 +92,7 @@ def fingerprint(
             try:
                 digest, gray = _look(paths[i], int(sizes[i].min()))
             except DataError as error:
-                damaged[i] = str(error)
+                damaged[i] = error.message.rstrip(".")
                 continue
             digests[i] = np.frombuffer(digest, np.uint8)
             grays[i] = gray.reshape(SIDE // 2, 2, SIDE // 2, 2).mean(axis=(1, 3))

@@ -120,7 +120,7 @@ def _usable_size(image: bytes, problems: Problems) -> tuple[int, int] | None:
     try:
         size = read_size(os.fsdecode(image))
     except DataError as error:
-        problems.note("unreadable image", str(error))
+        problems.note("unreadable image", error.message.rstrip("."))
     except ValueError:  # a NUL in a list of images
         problems.note("unreadable image", f"{show(image)}: not a possible path")
     else:
