@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import colorsys
 import math
 
 import numpy as np
@@ -124,4 +125,18 @@ def test_hsv_with_unit_gains_changes_nothing() -> None:
 def test_hsv_by_hand(gains: tuple[float, ...], colour: tuple[int, ...], expected: tuple[int, ...]) -> None:
     image = np.full((300, 7, 3), colour, dtype=np.uint8)
     apply_hsv(image, np.array(gains))
-    assert np.abs(image.astype(int) - expected).max() <= 6  # 256 hues: a step is 6 levels
+    assert np.abs(image.astype(int) - expected).max() <= 2  # 8-bit hue and saturation
+
+
+@pytest.mark.parametrize("gains", [(0.07, 1.2, 0.9), (-0.013, 0.7, 1.3), (0.33, 1.0, 1.0)])
+def test_hsv_is_near_the_exact_colour_for_any_colour(gains: tuple[float, float, float]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 3000, 3), dtype=np.uint8)
+    exact = []
+    for colour in image[0] / 255:
+        hue, saturation, value = colorsys.rgb_to_hsv(*colour.tolist())
+        moved = (hue + gains[0]) % 1, min(saturation * gains[1], 1), min(value * gains[2], 1)
+        exact.append(colorsys.hsv_to_rgb(*moved))
+    apply_hsv(image, np.array(gains))
+    difference = np.abs(image[0] - np.array(exact) * 255)
+    assert difference.mean() < 0.7  # levels of 255; hues in 180 steps, the usual way, give up to 1.2
+    assert difference.max() < 9.0

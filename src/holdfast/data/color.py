@@ -34,15 +34,16 @@ def apply_hsv(image: Image, gains: npt.NDArray[np.float64], out: Image | None = 
     width = image.shape[1]
     rows = max(_STRIP_PIXELS // width, 1)
     room = np.empty((rows, width, 3), dtype=np.uint8)
-    factors = np.diag((1.0, gains[1], gains[2]))
+    # OpenCV makes hues in 256 steps and reads them back in 255.
+    factors = np.diag((255 / 256, gains[1], gains[2]))
     shift = round(float(gains[0]) * 256) % 256
     turn = np.tile(np.array((shift, 0, 0), dtype=np.uint8), width)
     for top in range(0, len(image), rows):  # strips stay in a processor cache between the passes
         strip = image[top : top + rows]
         hsv = room[: len(strip)]
         cv2.cvtColor(strip, cv2.COLOR_RGB2HSV_FULL, dst=hsv)
-        cv2.transform(hsv, factors, dst=hsv)
         if shift:
             hues = hsv.reshape(len(strip), -1)
             np.add(hues, turn, out=hues)  # a hue is a byte: past 255 it goes on at 0
+        cv2.transform(hsv, factors, dst=hsv)
         cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=out[top : top + rows])
