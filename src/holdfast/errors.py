@@ -78,7 +78,7 @@ class RankError(HoldfastError):
     checkpoint.
     """
 
-    exit_code = 7
+    exit_code = 8
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
