@@ -7,9 +7,9 @@ and only keeps numbers of a common size. With several losses each has its own S,
 factor of the loss that reaches it (`Detector.loss_modules`). That is exact for models with one loss and for
 YOLO26, whose one-to-one head reads features without gradient.
 
-In YOLOv9 both losses reach the trunk, which takes the factor of the main loss. The auxiliary loss then has the
-weight 0.25 e there, with e = guessed / true ratio of the two sums. The ratio of earlier steps is a good guess,
-because both branches see the same objects: docs/records has the error of the gradient.
+In YOLOv9 both losses reach the trunk, which takes the factor of the main loss. The auxiliary loss then has
+the weight 0.25 e there, with e = guessed / true ratio of the two sums. The ratio of earlier steps is a good
+guess, because both branches see the same objects: docs/records has the error of the gradient.
 
 Dimensions: B images of the step over all ranks, L losses.
 """

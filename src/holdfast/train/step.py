@@ -26,6 +26,7 @@ from holdfast.errors import OutOfMemory
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import BranchLoss
 from holdfast.models.detector import Detector
+from holdfast.train.dist import Ranks
 from holdfast.train.ema import Ema
 from holdfast.train.micro import MicroBatch
 from holdfast.train.normalise import Normalisers, sums_of
@@ -56,8 +57,7 @@ class Stepper:
         channels_last: memory layout of images and features.
         micro: how many images go through the network at a time; by default the whole batch.
         exact: where losses share parameters, measure their sums before each step that is cut.
-        sum_over_ranks: adds up each tensor over all ranks, in place; None for a single process.
-        ranks: processes that share a step.
+        ranks: the processes that share a step; by default this one alone.
         say: told when memory ran out and what follows.
     """
 
@@ -73,8 +73,7 @@ class Stepper:
         channels_last: bool,
         micro: MicroBatch | None = None,
         exact: bool = False,
-        sum_over_ranks: Callable[[Sequence[Tensor]], None] | None = None,
-        ranks: int = 1,
+        ranks: Ranks | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model = model
@@ -86,8 +85,7 @@ class Stepper:
         self.channels_last = channels_last
         self.micro = micro or MicroBatch()
         self.exact = exact
-        self.sum_over_ranks = sum_over_ranks
-        self.ranks = ranks
+        self.ranks = ranks or Ranks.alone()
         self.say = say
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type) if precision.scale_loss else None
@@ -144,12 +142,12 @@ class Stepper:
 
     def _is_cut(self, images: int) -> bool:
         """Whether the sums of a step are unknown when its first backward pass starts."""
-        return self.sum_over_ranks is not None or len(self.micro.parts(images)) > 1
+        return self.ranks.world > 1 or len(self.micro.parts(images)) > 1
 
     def _guess(self, images: Tensor, targets: Targets, progress: float) -> Tensor:
         """(L,) what B / S will be for each loss, more or less."""
         if not self.model.shares_trunk or not (self.exact or self.normalisers.average is None):
-            return self.normalisers.guess(max(len(images), 1) * self.ranks)
+            return self.normalisers.guess(max(len(images), 1) * self.ranks.world)
         sums = None
         while sums is None:
             sums, failure = attempt(lambda: self._look(images, targets, progress))
@@ -205,9 +203,9 @@ class Stepper:
     ) -> tuple[Tensor, Tensor, Tensor | int]:
         """Adds up sums, and gradients if asked for: (L, 4) sums, (L,) B / S, and B."""
         count: Tensor | int = images
-        if self.sum_over_ranks is not None:
+        if self.ranks.world > 1:
             count = sums.new_tensor(float(images))
-            self.sum_over_ranks([sums, count, *(self._gradients() if gradients else [])])
+            self.ranks.sum_([sums, count, *(self._gradients() if gradients else [])])
         return sums, count / sums[:, 3].clamp(min=1), count
 
     def _gradients(self) -> list[Tensor]:
@@ -284,8 +282,8 @@ class Stepper:
         if struggles and tried > 1:
             self.micro.shrink(tried)
             self.say(
-                f"the allocator had to make room {struggles} times in one step with {tried} images at a time; "
-                f"going on with {self.micro.size}"
+                f"the allocator had to make room {struggles} times in one step with {tried} images at a "
+                f"time; going on with {self.micro.size}"
             )
         elif not struggles and (size := self.micro.calm()) is not None:
             self.say(f"memory has been enough for a while; trying {size} images at a time")
