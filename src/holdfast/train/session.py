@@ -246,6 +246,7 @@ def fit(
         nms=settings.nms,
         single_cls=settings.single_cls,
         read=EvalReader(val_index, side=imgsz, store=val_store.store),
+        say=talk,
     )
     pin = device.device.type == "cuda"
     loader = TrainLoader(samples, batch=batch, workers=settings.threads, seed=settings.seed, pin=pin)
