@@ -21,6 +21,7 @@ from holdfast.settings.components import (
     PrecisionSettings,
     PredictOutputSettings,
     PredictRunSettings,
+    RanksSettings,
     ReadyModelSettings,
     StartModelSettings,
     TrainDataSettings,
@@ -30,7 +31,7 @@ from holdfast.settings.components import (
 
 
 class TrainSettings(
-    StartModelSettings, DataSettings, TrainDataSettings, TrainRunSettings, FolderSettings, DeviceSettings,
+    StartModelSettings, DataSettings, TrainDataSettings, TrainRunSettings, FolderSettings, RanksSettings,
     OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, DetectionSettings,
     AnswerSettings,
 ):
