@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from holdfast.nn.recompute import thrifty
+
 
 class CBLinear(nn.Module):
     """Plain 1x1 convolution with bias, no batch norm, no activation; its output is cut into `widths`.
@@ -26,7 +28,7 @@ class CBLinear(nn.Module):
         self.conv = nn.Conv2d(c1, sum(widths), 1, bias=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.conv(x).split(self.widths, 1)  # type: ignore[no-any-return]
+        return thrifty(self.conv, x).split(self.widths, 1)  # type: ignore[no-any-return]
 
 
 def cb_fuse(x: Tensor, offers: Sequence[Tensor]) -> Tensor:
