@@ -100,7 +100,7 @@ class Backbone(Recomputing):
         self.attention = C2PSA(c5, depth=spec.repeats)
 
     def forward(self, x: Tensor) -> Pyramid:
-        x = self.stage(x, self.stem1, self.stem2, self.stage2)  # stride 4
+        x = self.stage(self.stage(x, self.stem1, self.stem2), self.stage2)  # stride 4
         p3 = self.stage(x, self.down3, self.stage3)
         del x
         p4 = self.stage(p3, self.down4, self.stage4)

@@ -146,7 +146,7 @@ class Backbone(Recomputing):
         self.stage5 = stage5.build(down5)
 
     def forward(self, x: Tensor) -> tuple[Pyramid, Pyramid]:
-        x = self.stage(x, self.stem1, self.stem2, self.stage2)  # stride 4
+        x = self.stage(self.stage(x, self.stem1, self.stem2), self.stage2)  # stride 4
         p3 = self.stage(x, self.down3, self.stage3)
         del x
         p4 = self.stage(p3, self.down4, self.stage4)
@@ -264,7 +264,7 @@ class AuxiliaryReversible(Recomputing):
             for level, part in enumerate(link(source)):
                 offers[level].append(part)
         b = self.backbone
-        x = self.stage(image, b.stem1, b.stem2, b.stage2)
+        x = self.stage(self.stage(image, b.stem1, b.stem2), b.stage2)
         a3 = self.stage(cb_fuse(self.stage(x, b.down3), offers.pop(0)), b.stage3)
         del x
         a4 = self.stage(cb_fuse(self.stage(a3, b.down4), offers.pop(0)), b.stage4)

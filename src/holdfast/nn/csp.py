@@ -21,7 +21,8 @@ class RepNBottleneck(nn.Module):
         self.cv2 = Conv(c, c, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return add_(self.cv2(self.cv1(x)), x)  # SiLU keeps its input for backward, not its output, so this may overwrite
+        # SiLU keeps its input for backward, not its output, so this may overwrite.
+        return add_(self.cv2(self.cv1(x)), x)
 
 
 class RepNCSP(nn.Module):

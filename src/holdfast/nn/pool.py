@@ -77,7 +77,8 @@ class SPPF(nn.Module):
         y = [self.cv1(x)]
         for _ in range(3):
             y.append(derived(thrifty(_widest, y[-1]), _widest, y[-1]))
-        return add_(self.cv2(join(y)), x)  # SiLU keeps its input for backward, not its output, so this may overwrite
+        # SiLU keeps its input for backward, not its output, so this may overwrite.
+        return add_(self.cv2(join(y)), x)
 
 
 def upsample(x: Tensor) -> Tensor:

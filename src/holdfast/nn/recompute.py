@@ -3,10 +3,10 @@
 Two means, both off until `Detector.recompute` switches them on, and both acting only while a training-mode
 module records gradients:
 
-- **Recipes** ("norm"). Of a convolution block only the convolution's output and the batch's mean and inverse
-  standard deviation are kept. What follows from them - batch norm, SiLU, sums, concatenation, slices, pooling -
-  costs little, so such a map carries a recipe, and who needs the map for backward keeps the recipe. A recipe
-  that several ask for is followed once; its map lives until the last of them has had it.
+- **Recipes** ("norm"). Of a convolution block only the convolution's output and the batch's mean and
+  variance are kept. What follows from them - batch norm, SiLU, sums, concatenation, slices, pooling - costs
+  little, so such a map carries a recipe, and who needs the map for backward keeps the recipe. A recipe that
+  several ask for is followed once; its map lives until the last of them has had it.
 - **Stages** ("stages"). Of a run of blocks only the input is kept. Backward runs the blocks again, with the
   same batch statistics but without touching the running ones, and goes through that graph.
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -41,11 +42,12 @@ class Recipe:
         sources: tensors, or recipes for them.
     """
 
-    __slots__ = ("make", "sources", "users", "value")
+    __slots__ = ("make", "sources", "users", "value", "versions")
 
     def __init__(self, make: Callable[..., Tensor], *sources: Tensor | Recipe) -> None:
         self.make = make
-        self.sources = sources
+        self.sources = tuple(s if isinstance(s, Recipe) else s.detach() for s in sources)
+        self.versions = self._versions()
         self.users = 0
         self.value: Tensor | None = None
 
@@ -59,14 +61,23 @@ class Recipe:
         return self
 
     def __call__(self) -> Tensor:
-        """Returns the map; it is remembered while other announced calls are to come."""
+        """Returns the map; it is remembered while other announced calls are to come.
+
+        Raises:
+            RuntimeError: a source has been overwritten, as autograd says it of tensors that it keeps.
+        """
         value = self.value
         if value is None:
+            if self.versions != self._versions():
+                raise RuntimeError("A tensor from which backward makes an activation again was overwritten.")
             with torch.no_grad():
                 value = self.make(*(s() if isinstance(s, Recipe) else s for s in self.sources))
         self.users -= 1
         self.value = value if self.users > 0 else None
         return value
+
+    def _versions(self) -> list[int]:
+        return [source._version for source in self.sources if isinstance(source, Tensor)]
 
 
 def recipe(x: Tensor) -> Recipe | None:
@@ -78,7 +89,7 @@ def recipe(x: Tensor) -> Recipe | None:
 def kept(x: Tensor) -> Tensor:
     """Declares a map that is kept in any case, so that what follows from it need not be."""
     if x.requires_grad:
-        setattr(x, _MARK, (Recipe(_itself, x.detach()), x._version))
+        setattr(x, _MARK, (Recipe(_itself, x), x._version))
     return x
 
 
@@ -92,7 +103,7 @@ def derived(x: Tensor, make: Callable[..., Tensor], *sources: Tensor) -> Tensor:
     """
     recipes = [recipe(source) for source in sources]
     if x.requires_grad and any(recipes):
-        parts = (found or source.detach() for found, source in zip(recipes, sources, strict=True))
+        parts = (found or source for found, source in zip(recipes, sources, strict=True))
         setattr(x, _MARK, (Recipe(make, *parts), x._version))
     return x
 
@@ -111,7 +122,7 @@ def add_(x: Tensor, y: Tensor) -> Tensor:
     before = recipe(x)
     x.add_(y)
     if before is not None:
-        setattr(x, _MARK, (Recipe(torch.add, before, recipe(y) or y.detach()), x._version))
+        setattr(x, _MARK, (Recipe(torch.add, before, recipe(y) or y), x._version))
     return x
 
 
@@ -142,15 +153,20 @@ def batch_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
         x, bn.weight, bn.bias, *running, bn.training, bn.momentum, bn.eps
     )
     if out.requires_grad:
-        weight, bias, eps = bn.weight.detach(), bn.bias.detach(), bn.eps
+        variance = inverse.pow(-2).sub_(bn.eps)
         if not bn.training:
-            mean, inverse = bn.running_mean, (bn.running_var + eps).rsqrt()  # type: ignore[assignment, operator]
-
-        def again(x: Tensor) -> Tensor:
-            return torch.native_batch_norm(x, weight, bias, mean, inverse.pow(-2) - eps, False, 0.0, eps)[0]
-
-        setattr(out, _MARK, (Recipe(again, x.detach()), out._version))
+            assert bn.running_mean is not None
+            assert bn.running_var is not None
+            mean, variance = bn.running_mean, bn.running_var
+        again = partial(_normalised, eps=bn.eps)
+        setattr(out, _MARK, (Recipe(again, x, bn.weight, bn.bias, mean, variance), out._version))
     return out
+
+
+def _normalised(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, *, eps: float
+) -> Tensor:
+    return torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
 
 
 class Recomputing(nn.Module):
@@ -187,7 +203,10 @@ class _Stage(Function):
     def forward(ctx: Any, blocks: Sequence[nn.Module], x: Tensor, *parameters: Tensor) -> Tensor:
         device = x.device.type
         ctx.blocks = blocks
-        ctx.autocast = {"dtype": torch.get_autocast_dtype(device), "enabled": torch.is_autocast_enabled(device)}
+        ctx.autocast = {
+            "dtype": torch.get_autocast_dtype(device),
+            "enabled": torch.is_autocast_enabled(device),
+        }
         ctx.save_for_backward(x)
         # The cache would hand weights that were cast without gradients to whoever uses them next.
         with torch.autocast(device, **ctx.autocast, cache_enabled=False):
@@ -210,12 +229,8 @@ class _Stage(Function):
 @contextmanager
 def _statistics_kept(blocks: Sequence[nn.Module]) -> Iterator[None]:
     """Leaves running statistics and counters of batch norm as they are; batches are normalised as before."""
-    norms = [
-        module
-        for block in blocks
-        for module in block.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats
-    ]
+    modules = (module for block in blocks for module in block.modules())
+    norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -232,7 +247,7 @@ def _run(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
 
 
 def _replaced(x: Tensor, found: Recipe) -> saved_tensors_hooks:
-    """While entered, a recipe is kept in the place of `x`. Nodes keep these hooks, so they may not hold `x`."""
+    """While entered, a recipe is kept in the place of `x`. Nodes keep the hooks, which must not hold `x`."""
     wanted = id(x)
 
     def pack(saved: Tensor) -> Tensor | Recipe:
