@@ -14,7 +14,7 @@ LAYERS = (
     ("geometry",),
     ("nn",),
     ("models", "losses", "data", "evaluate", "weights"),
-    ("post", "load", "devices", "runs"),
+    ("post", "load", "devices", "runs", "memory"),
     ("train", "val", "predict", "report"),
     ("api", "checking", "cli", "conversion", "demo", "downloads", "launching", "__init__", "__main__"),
 )

@@ -81,6 +81,12 @@ class RankError(HoldfastError):
     exit_code = 8
 
 
+class OutOfMemory(HoldfastError):
+    """Not even the smallest piece of the work fits into memory."""
+
+    exit_code = 7
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from holdfast.data.cache import DiskStore, MemoryStore, cost, file_name, fingerprint
+from holdfast.data.host_memory import free_memory
 from holdfast.data.index import Index
 from holdfast.data.reader import eval_rooms, train_rooms
 
 _GIB = 2**30
-_GROUPS = (  # memory limits of containers: limit, use, and what of the use can be given back (both versions)
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-    ),
-)
 
 
 @dataclass
@@ -94,26 +84,6 @@ def open_store(
             f"{budget:g} of {_size(free)} free leaves {_size(room)} of {where}; the others are decoded anew"
         )
     return Opened(store, f"{cache}: {note}", max(int(store.starts[store.kept]) - held, 0))
-
-
-def free_memory() -> int:
-    """Returns bytes of memory that this process may still take, its container's limit included."""
-    free = int(psutil.virtual_memory().available)
-    for limit, used, details in _GROUPS:
-        try:
-            most, now = int(Path(limit).read_text()), int(Path(used).read_text())
-            spare = dict(_pairs(Path(details).read_text())).get("inactive_file", 0)
-        except (OSError, ValueError):  # no such group, or "max": no limit
-            continue
-        free = min(free, max(most - now + spare, 0))
-    return free
-
-
-def _pairs(text: str) -> Iterator[tuple[str, int]]:
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if value.isdecimal():
-            yield name, int(value)
 
 
 def _allocated(path: Path) -> int:

@@ -178,10 +178,13 @@ def _fit(
         precision=precision,
         clip_norm=settings.clip_norm,
         channels_last=settings.channels_last,
+        ranks=ranks,
+        say=talk,
     )
     progress = Progress()
     if content is not None:
         progress = restore(content, model=model, ema=ema, optimizer=optimizer, scaler=stepper.scaler)
+        stepper.load_state(content.get("step", {}))
         if progress.epoch >= settings.epochs:
             raise SettingsError(
                 f"This run has finished its {settings.epochs} epochs, so there is nothing to resume.",
@@ -284,6 +287,7 @@ def _fit(
         single_cls=settings.single_cls,
         read=EvalReader(val_index, side=imgsz, store=val_store.store),
         ranks=ranks,
+        say=talk,
     )
     pin = device.device.type == "cuda"
     loader = TrainLoader(
