@@ -81,8 +81,8 @@ import sys
 sys.path.insert(0, {source!r})
 from holdfast.train.launch import Child, supervise
 code = {child!r}
-command = [sys.executable, "-c", code]
-supervise(lambda: [Child(command, {{}}), Child(command, {{}})], mark=lambda: 0, final=(), say=print, grace=5.0)
+child = Child([sys.executable, "-c", code], {{}})
+supervise(lambda: [child, child], mark=lambda: 0, final=(), say=print, grace=5.0)
 """
 CHILD = f"""
 import sys, os, time
@@ -152,7 +152,7 @@ def test_a_plain_command_trains_on_two_ranks(shapes: Path, tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp"]
     assert len((folder / "results.csv").read_text().splitlines()) == 3
     assert yaml.safe_load((folder / "args.yaml").read_text())["ranks"] == 2
-    assert json.loads((folder / "manifest.json").read_text())["device"].startswith("2 ranks, the first on cpu")
+    assert json.loads((folder / "manifest.json").read_text())["device"].startswith("2 ranks, the first on")
 
 
 def test_a_mistake_is_told_once_and_nothing_is_started_again(shapes: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_run_whose_rank_is_killed_in_mid_step_finishes_by_itself(
     ranks = psutil.Process(run.pid).children()
     victims = [rank for rank in ranks if rank.environ()["RANK"] == str(victim)]
     victims[0].kill()
-    out, err = run.communicate(timeout=300)
+    out, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
     assert f"rank {victim} was ended by SIGKILL; all ranks start again in 1 s" in out
     assert "resumed after epoch" in out
@@ -192,7 +192,7 @@ def test_torchrun_runs_it_and_a_restart_finds_its_run(shapes: Path, tmp_path: Pa
     until((tmp_path / "exp" / "weights" / "last.pt").is_file)
     workers = psutil.Process(run.pid).children()
     next(worker for worker in workers if worker.environ().get("RANK") == "1").kill()
-    out, err = run.communicate(timeout=300)
+    out, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
     assert "resumed after epoch" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp"]
