@@ -21,6 +21,7 @@ from holdfast.train.checkpoint import Progress, save_checkpoint, save_weights
 from holdfast.train.monitor import EpochStats, Monitor
 from holdfast.train.optim import apply_schedule
 from holdfast.train.schedule import Schedule
+from holdfast.train.statistics import average_statistics
 from holdfast.train.step import Stepper
 
 METRICS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
@@ -107,6 +108,7 @@ def run_epochs(
     on_batch = None if outputs is None else outputs.on_batch
     for epoch in range(progress.epoch, plan.epochs):
         stats = _train_epoch(epoch, stepper, loader, schedule, progress, monitor, on_batch)
+        average_statistics(stepper.ranks, stepper.model, *([stepper.ema.model] if stepper.ema else []))
         last = epoch + 1 == plan.epochs
         result = None
         if last or (plan.val_interval and (epoch + 1) % plan.val_interval == 0):

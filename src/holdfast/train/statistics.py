@@ -1,9 +1,13 @@
-"""Running statistics of batch norm as they were when a step began, for a step that is done again."""
+"""Running statistics of batch norm: as they were when a step began, for a step that is done again; and the
+same on all ranks, each of which has seen its own images.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from holdfast.train.dist import Ranks
 
 
 class Statistics:
@@ -31,3 +35,16 @@ class Statistics:
         """Writes the copied state back."""
         for kept, live in zip(self._kept, self._live, strict=True):
             torch._foreach_copy_(live, kept)
+
+
+@torch.no_grad()
+def average_statistics(ranks: Ranks, *modules: nn.Module) -> None:
+    """Gives all ranks the mean of their running means and variances.
+
+    Ranks validate and save one model then, in which the images of all ranks count.
+    """
+    if ranks.world == 1:
+        return
+    buffers = [b for module in modules for b in module.buffers() if b.is_floating_point()]
+    ranks.sum_(buffers)
+    torch._foreach_div_(buffers, float(ranks.world))
