@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import socket
 import sys
 from collections.abc import Callable
@@ -44,9 +45,9 @@ def _one(
     torch.manual_seed(0)
     try:
         with Ranks(place(), timeout=timeout) as ranks:
-            found.put((rank, work(ranks, *given)))
+            found.put((rank, pickle.dumps(work(ranks, *given))))  # tensors by value: this process will end
     except Exception as error:
-        found.put((rank, error))
+        found.put((rank, pickle.dumps(error)))
 
 
 def together(work: Work, *given: Any, world: int = 2, timeout: float = 30.0, awaited: int = -1) -> list[Any]:
@@ -75,4 +76,4 @@ def together(work: Work, *given: Any, world: int = 2, timeout: float = 30.0, awa
             if member.is_alive():
                 member.kill()
                 member.join()
-    return [answers[rank] for rank in range(count)]
+    return [pickle.loads(answers[rank]) for rank in range(count)]

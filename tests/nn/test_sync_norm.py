@@ -126,8 +126,8 @@ def test_an_exchange_too_many_and_layers_out_of_step_are_errors() -> None:
     exchange.swap(torch.ones(4), torch.ones(4), 3, 1)
     with pytest.raises(RuntimeError, match="More exchanges"):
         exchange.swap(torch.ones(4), torch.ones(4), 3, 1)
-    other = Exchange(lambda tensors: tensors[0][-3:-1].add_(torch.tensor((1.0, 5.0))), channels=4,
-                     device=torch.device("cpu"))  # fmt: skip
+    second = torch.tensor((1.0, 5.0), dtype=torch.float64)  # another rank, in layer 5
+    other = Exchange(lambda tensors: tensors[0][-3:-1].add_(second), channels=4, device=torch.device("cpu"))
     other.begin(1)
     other.swap(torch.ones(4), torch.ones(4), 3, 1)
     with pytest.raises(RuntimeError, match="different layers"):

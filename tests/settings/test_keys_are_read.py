@@ -29,7 +29,7 @@ PLACES = {
     DownloadSettings: "downloads.py",
 }
 # Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
-ELSEWHERE = {"hyp", "workers", "model", "source"}
+ELSEWHERE = {"hyp", "workers", "model", "source", "ranks"}
 
 
 @pytest.mark.parametrize("kind", PLACES)

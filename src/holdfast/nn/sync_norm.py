@@ -5,8 +5,8 @@ of all layers fit each other, and a rank that cannot go on (it is out of memory,
 in those that are left with zeros (`Exchange.drain`) while the others finish. That a rank failed travels in
 the buffer and is read when all is done; nothing waits for the device before.
 
-Statistics are exchanged as sums of differences from the running mean, which all ranks have in common: raw
-squares would lose digits where the mean is large.
+Sums travel in float64: a variance that is the difference of two squares would lose digits in float32 where
+the mean is large.
 
 Dimensions: B images of this rank, C channels, H W height and width, N = B H W over all ranks.
 """
@@ -43,9 +43,9 @@ class Exchange:
         self.add_up = add_up
         self.left = 0
         self.channels = channels
-        self._buffer = torch.zeros(2 * channels + _EXTRA, device=device)
-        self._failed = torch.zeros((), device=device)
-        self._mixed = torch.zeros((), device=device)
+        self._buffer = torch.zeros(2 * channels + _EXTRA, dtype=torch.float64, device=device)
+        self._failed = torch.zeros((), dtype=torch.float64, device=device)
+        self._mixed = torch.zeros_like(self._failed)
         self._counted: int | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Exchange:
@@ -69,7 +69,7 @@ class Exchange:
         self._mixed.zero_()
 
     def swap(self, first: Tensor, second: Tensor, count: int, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Adds up two (C,) float32 sums and a count over all ranks; all are new tensors."""
+        """Adds up two (C,) float64 sums and a count over all ranks; all are new tensors."""
         if self._counted is not None:
             self._counted += 1
             return first.clone(), second.clone(), first.new_full((), float(count))
@@ -77,7 +77,8 @@ class Exchange:
         buffer = self._buffer.zero_()
         buffer[:width] = first
         buffer[self.channels : self.channels + width] = second
-        buffer[-4:] = torch.tensor((count, 1.0, layer, 0.0)).to(buffer.device, non_blocking=True)
+        own = torch.tensor((count, 1.0, layer, 0.0), dtype=torch.float64)
+        buffer[-4:] = own.to(buffer.device, non_blocking=True)
         self._send()
         found = buffer.clone()
         self._mixed += (found[-2] - layer * found[-3]).abs()
@@ -135,13 +136,13 @@ class _Synchronised(torch.autograd.Function):
         assert norm.momentum is not None
         own = x.numel() // x.shape[1]
         variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
-        offset = mean - norm.running_mean
+        mean, variance = mean.double(), variance.double()
         first, second, count = norm.exchange.swap(
-            own * offset, own * (variance + offset * offset), own, norm.layer
+            own * mean, own * (variance + mean * mean), own, norm.layer
         )
-        offset = first / count
-        mean = norm.running_mean + offset
-        variance = (second / count - offset * offset).clamp_(min=0)
+        exact = first / count
+        mean, variance = exact.float(), (second / count - exact * exact).clamp_(min=0).float()
+        count = count.float()
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), norm.momentum)
         if norm.num_batches_tracked is not None:
@@ -159,7 +160,8 @@ class _Synchronised(torch.autograd.Function):
             dy, x, weight, mean, variance, None, None, False, norm.eps, [True, True, True]
         )
         # As if the statistics were constants; what comes back through them is a plane in x per channel.
-        spread, shift, _ = norm.exchange.swap(dw.float(), db.float(), 0, norm.layer)
+        spread, shift, _ = norm.exchange.swap(dw.double(), db.double(), 0, norm.layer)
+        spread, shift = spread.float(), shift.float()
         inverse = (variance + norm.eps).rsqrt()
         slope = weight * inverse * inverse * spread / count
         level = weight * inverse * shift / count - slope * mean

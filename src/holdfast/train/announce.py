@@ -94,6 +94,8 @@ def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> 
         f"  run        {folder}",
     ]
     lines += [f"  cache      {line}" for line in facts["cache"]]
+    if facts.get("batch_norm"):
+        lines.append(f"  batch-norm {facts['batch_norm']}")
     if facts["imgsz"] != facts["asked_imgsz"]:
         lines.append(
             f"  imgsz      {facts['imgsz']} (asked {facts['asked_imgsz']}; this model takes multiples of "

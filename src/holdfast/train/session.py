@@ -26,6 +26,7 @@ from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import LoadedModel, load_model
 from holdfast.losses.detect import criterion
 from holdfast.models.detector import Detector
+from holdfast.nn.sync_norm import synchronise
 from holdfast.runs import CsvLog, new_run_folder, write_json
 from holdfast.settings import TrainSettings
 from holdfast.settings.components import usable_cores
@@ -45,7 +46,15 @@ from holdfast.train.optim import (
 from holdfast.train.resume import folder_of_launch, resume, resume_path
 from holdfast.train.roles import Evaluator, Reporter
 from holdfast.train.schedule import Schedule, Shape
-from holdfast.train.start import agree, device_of, share_store, spread, threads_of
+from holdfast.train.start import (
+    agree,
+    device_of,
+    norm_note,
+    share_store,
+    spread,
+    synchronises,
+    threads_of,
+)
 from holdfast.train.step import Stepper
 
 
@@ -163,6 +172,7 @@ def _fit(
         model, choice, weight_decay=decay, class_branches=model.class_branches
     )
     ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
+    sync = synchronises(ranks, settings.sync_bn, batch)
     stepper = Stepper(
         model,
         criterion(
@@ -180,6 +190,7 @@ def _fit(
         clip_norm=settings.clip_norm,
         channels_last=settings.channels_last,
         ranks=ranks,
+        exchange=synchronise(model, ranks.sum_) if sync else None,
         say=talk,
     )
     progress = Progress()
@@ -243,6 +254,7 @@ def _fit(
     )
     if where.launch:
         facts["launch"] = where.launch
+    facts["batch_norm"] = norm_note(ranks, settings.sync_bn, batch)
     plots = settings.plots and ranks.main
     if ranks.main:
         write_json(folder / "manifest.json", facts)

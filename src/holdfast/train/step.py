@@ -6,7 +6,8 @@ except that batch norm takes its statistics over a micro-batch.
 
 When memory runs out, gradients so far are dropped, running statistics are put back, the micro-batch shrinks,
 and the same step is done again. Ranks need not agree on that: each cuts its own share as it must, while the
-others wait where gradients are added up.
+others wait where gradients are added up. Where batch norm takes its statistics over all ranks, they are in
+step (`turns`), and all do it again.
 
 Dimensions: B images of the step over all ranks, b images of this rank, L losses.
 """
@@ -27,11 +28,13 @@ from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import BranchLoss
 from holdfast.memory.recover import attempt, free_memory, pressure
 from holdfast.models.detector import Detector
+from holdfast.nn.sync_norm import Exchange
 from holdfast.train.dist import Ranks
 from holdfast.train.ema import Ema
 from holdfast.train.micro import MicroBatch
 from holdfast.train.normalise import Normalisers, sums_of
 from holdfast.train.statistics import Statistics
+from holdfast.train.turns import Turns
 
 TRIES = 3  # with one image at a time, and of the update, before the run gives up
 
@@ -58,6 +61,7 @@ class Stepper:
         micro: how many images go through the network at a time; by default the whole batch.
         exact: where losses share parameters, measure their sums before each step that is cut.
         ranks: the processes that share a step; by default this one alone.
+        exchange: of the model's batch norms, where they take statistics over all ranks.
         say: told when memory ran out and what follows.
     """
 
@@ -74,6 +78,7 @@ class Stepper:
         micro: MicroBatch | None = None,
         exact: bool = False,
         ranks: Ranks | None = None,
+        exchange: Exchange | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model = model
@@ -86,6 +91,7 @@ class Stepper:
         self.micro = micro or MicroBatch()
         self.exact = exact
         self.ranks = ranks or Ranks.alone()
+        self.turns = Turns(exchange, self.ranks)
         self.say = say
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type) if precision.scale_loss else None
@@ -116,15 +122,18 @@ class Stepper:
             OutOfMemory: not even one image at a time fits. Weights and statistics are as before the step.
         """
         self._statistics.keep()
+        if self.turns.uncounted:
+            self._count_exchanges()
         used: Tensor | None = None
-        while True:
+        sums: Tensor | None = None
+        while sums is None:
             if used is None and self._is_cut(len(images)):
                 used = self._guess(images, targets, progress)
             factors = used
-            sums, failure = attempt(lambda: self._passes(images, targets, progress, factors))  # noqa: B023
-            if sums is not None:
-                break
-            self._give_way(failure, len(images))
+            sums = self._try(
+                lambda parts: self._passes(parts, images, targets, progress, factors),  # noqa: B023
+                len(images),
+            )
         items = self._settle(sums, used, len(images))
         del sums
         self._update()
@@ -150,28 +159,73 @@ class Stepper:
             return self.normalisers.guess(max(len(images), 1) * self.ranks.world)
         sums = None
         while sums is None:
-            sums, failure = attempt(lambda: self._look(images, targets, progress))
+            sums = self._try(
+                lambda parts: self._look(parts, images, targets, progress), len(images), backward=False
+            )
             self._statistics.put_back()
-            if sums is None:
-                self._give_way(failure, len(images))
         return self._over_ranks(sums, len(images))[1]
 
+    def _try(
+        self, work: Callable[[Sequence[tuple[int, int]]], Tensor], images: int, *, backward: bool = True
+    ) -> Tensor | None:
+        """Does work over this rank's micro-batches. None when memory ran out here, or on another rank of an
+        attempt that only all can finish; all is as before then, and the micro-batch smaller where it was.
+        """
+        parts = self.turns.parts(self.micro.parts(images), images)
+        self.turns.begin(len(parts), backward=backward)
+        sums, failure = attempt(lambda: work(parts))
+        if self.turns.end(sums is not None):
+            return sums
+        self.optimizer.zero_grad(set_to_none=True)
+        self._statistics.put_back()
+        if sums is None:
+            self._give_way(failure, images)
+        return None
+
+    def _count_exchanges(self) -> None:
+        """Passes one small image through, forward and backward, and leaves nothing of it."""
+        side = 2 * max(self.model.strides)
+        image = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+        one = torch.zeros(1, dtype=torch.int64)
+        target = Targets(one, one, torch.tensor([[0.0, 0.0, side, side]]))
+        self.turns.count(
+            lambda: torch.stack([x.numerators.sum() for x in self._forward(image, target, 0.0)]).sum(),
+            lambda total: total.backward(),  # type: ignore[no-untyped-call]
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        self._statistics.put_back()
+
     @torch.no_grad()
-    def _look(self, images: Tensor, targets: Targets, progress: float) -> Tensor:
+    def _look(
+        self, parts: Sequence[tuple[int, int]], images: Tensor, targets: Targets, progress: float
+    ) -> Tensor:
         """(L, 4) sums of this rank's images, without gradients."""
         sums = self.normalisers.zeros()
-        for start, stop in self.micro.parts(len(images)):
+        for number, (start, stop) in enumerate(parts, 1):
+            if start == stop:
+                self.turns.skip(len(parts) - number)
+                continue
             sums += sums_of(self._forward(images[start:stop], targets.of_images(start, stop), progress))
         return sums
 
-    def _passes(self, images: Tensor, targets: Targets, progress: float, factors: Tensor | None) -> Tensor:
+    def _passes(
+        self,
+        parts: Sequence[tuple[int, int]],
+        images: Tensor,
+        targets: Targets,
+        progress: float,
+        factors: Tensor | None,
+    ) -> Tensor:
         """Adds up the gradients of this rank's images and returns their (L, 4) sums.
 
         Args:
             factors: (L,) what numerators are multiplied by; None takes the sums of the one micro-batch.
         """
         sums = self.normalisers.zeros()
-        for start, stop in self.micro.parts(len(images)):
+        for number, (start, stop) in enumerate(parts, 1):
+            if start == stop:
+                self.turns.skip(len(parts) - number)
+                continue
             losses = self._forward(images[start:stop], targets.of_images(start, stop), progress)
             part = sums_of(losses)
             sums += part
@@ -250,13 +304,11 @@ class Stepper:
         return sum(p._version for p in self._parameters)
 
     def _give_way(self, failure: str, images: int) -> None:
-        """Clears up after memory ran out and makes the micro-batch smaller.
+        """Frees memory after it ran out and makes the micro-batch smaller.
 
         Raises:
             OutOfMemory: it has one image, and that was tried often enough.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        self._statistics.put_back()
         free_memory(self.device)
         tried = max(stop - start for start, stop in self.micro.parts(images))
         if tried == 1:
