@@ -97,6 +97,11 @@ def load_model(
         return LoadedModel(build(path.name, classes or 80, names=names), None, "random weights")
     checkpoint = read_checkpoint(path)
     if checkpoint is not None:
+        if not is_intact(checkpoint):
+            raise WeightsError(
+                f"{path}: damaged; its content is not what was written.",
+                hint="Take another checkpoint of the run, such as last.previous.pt.",
+            )
         averaged = checkpoint.get("ema") is not None
         tensors = checkpoint["ema"] if averaged else checkpoint["weights"]
         kind = "checkpoint, averaged weights" if averaged else "checkpoint"

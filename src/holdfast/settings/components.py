@@ -22,6 +22,7 @@ from holdfast.settings.base import (
     Switch,
     Text,
     as_items,
+    as_seconds,
     as_switch,
     casefold,
 )
@@ -43,6 +44,7 @@ AmpType = Annotated[
     Literal["auto", "bfloat16", "float16"],
     BeforeValidator(lambda value: {"bf16": "bfloat16", "fp16": "float16"}.get(value, value)
                     if isinstance(value, str) else value)]
+Duration = Annotated[float, BeforeValidator(as_seconds)]
 Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 SyncNorm = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
@@ -271,6 +273,8 @@ class TrainRunSettings(Settings):
     val_interval: int = Field(1, ge=1, description="validate every N epochs, and after the last")
     noval: bool = Field(False, description="validate only after the last epoch")
     nosave: bool = Field(False, description="write checkpoints only after the last epoch")
+    save_every: Duration = Field(
+        600.0, ge=0, description="save last.pt every so often in mid-epoch too: 10m, 90s, 1h; 0 does not")
     save_period: int = Field(-1, ge=-1, description="keep an extra checkpoint every N epochs; -1 keeps none")
     plots: bool = Field(True, description="draw curves, labels and example batches")
     resume: Switch = Field(False, description="last.pt of the run to continue; bare: the newest run")

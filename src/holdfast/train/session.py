@@ -5,7 +5,7 @@ the books.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from holdfast.train.checkpoint import Progress, restore
 from holdfast.train.dist import Ranks, place
 from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
-from holdfast.train.loop import Outputs, Plan, columns, run_epochs
+from holdfast.train.interrupt import Interrupt
+from holdfast.train.loop import Outputs, Plan, Run, columns
 from holdfast.train.monitor import Monitor, duration
 from holdfast.train.optim import (
     build_optimizer,
@@ -44,6 +45,7 @@ from holdfast.train.optim import (
 )
 from holdfast.train.resume import folder_of_launch, resume, resume_path
 from holdfast.train.roles import Evaluator, Reporter
+from holdfast.train.saver import Saver
 from holdfast.train.schedule import Schedule, Shape
 from holdfast.train.start import agree, device_of, share_store, spread, threads_of
 from holdfast.train.step import Stepper
@@ -299,9 +301,34 @@ def _fit(
         part=ranks.rank,
         parts=ranks.world,
     )
-    stores = closing(train_store), closing(val_store)
-    with stores[0], stores[1], closing(evaluator), closing(loader), _repeatable(settings.deterministic):
-        progress = run_epochs(
+    weights = folder / "weights"
+    saver = Saver(weights, every=settings.save_every, say=talk) if ranks.main else None
+    outputs = None
+    if saver is not None:
+        outputs = Outputs(
+            saver=saver,
+            csv=CsvLog(folder / "results.csv", columns(stepper), keep_rows=progress.epoch),
+            settings=settings.as_dict(),
+            facts=facts,
+            on_batch=draw_train if plots else None,
+        )
+    monitor = Monitor(
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        device=device.device,
+        terms=stepper.loss.terms,
+        verbose=settings.verbose and ranks.main,
+        remedy=_remedy(settings),
+    )
+    if content is not None:
+        monitor.restore(content.get("items", torch.zeros(0, 3)))
+        del content
+    with ExitStack() as stack:
+        for part in (train_store, val_store, evaluator, loader, *([saver] if saver else [])):
+            stack.enter_context(closing(part))
+        stack.enter_context(_repeatable(settings.deterministic))
+        interrupt = stack.enter_context(Interrupt())
+        run = Run(
             stepper,
             loader,
             schedule,
@@ -314,29 +341,16 @@ def _fit(
                 save_period=settings.save_period,
             ),
             progress=progress,
-            monitor=Monitor(
-                epochs=settings.epochs,
-                steps_per_epoch=steps,
-                device=device.device,
-                terms=stepper.loss.terms,
-                verbose=settings.verbose and ranks.main,
-                remedy=_remedy(settings),
-            ),
-            outputs=Outputs(
-                weights=folder / "weights",
-                csv=CsvLog(folder / "results.csv", columns(stepper), keep_rows=progress.epoch),
-                settings=settings.as_dict(),
-                facts=facts,
-                on_batch=draw_train if plots else None,
-            )
-            if ranks.main
-            else None,
+            monitor=monitor,
+            interrupt=interrupt,
+            outputs=outputs,
         )
+        progress = run.epochs()
         loader.close()
-        best = folder / "weights" / "best.pt"
+        best = weights / "best.pt"
         which = f"best weights (epoch {progress.best_epoch + 1})"
         if not best.is_file():  # a resumed run whose best.pt was not kept beside last.pt
-            best, which = folder / "weights" / "last.pt", "last weights (best.pt is gone)"
+            best, which = weights / "last.pt", "last weights (best.pt is gone)"
         talk(f"{progress.epoch} epochs in {duration(progress.seconds)}; validating the {which}")
         answer = ranks.from_main(lambda: load_model(best).model)
         result = evaluator(answer, on_batch=draw_val if plots else None)
