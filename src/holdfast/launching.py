@@ -77,7 +77,7 @@ def processes(settings: TrainSettings) -> int:
     if settings.resume and settings.processes == 1 and not {"device", "ranks"} & settings.given().keys():
         from holdfast.train.session import beginning
 
-        settings, _, _ = beginning(settings, None, _unsaid)
+        settings, _, _ = beginning(settings, None, place(), _unsaid)
     return settings.processes
 
 

@@ -21,6 +21,7 @@ from holdfast.errors import SettingsError, WeightsError
 from holdfast.models.detector import Detector
 from holdfast.models.published import DETECTION_ONLY
 from holdfast.models.registry import build, from_header, recognise, resolve
+from holdfast.weights.digest import is_intact
 from holdfast.weights.official import OfficialCheckpoint, read_official
 from holdfast.weights.store import OFFICIAL_FORM, read_safetensors
 from holdfast.weights.transfer import (

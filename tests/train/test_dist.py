@@ -118,7 +118,7 @@ def test_a_dead_rank_is_one_clear_error_for_the_others() -> None:
     (error,) = together(die, awaited=1)
     assert isinstance(error, RankError)
     assert str(error).startswith("Rank 0 of 2 could not ")
-    assert "one of them has ended (Connection closed by peer" in str(error)
+    assert "one of them has ended (" in str(error)
     assert "\n" not in str(error)
 
 

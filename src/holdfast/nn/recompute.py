@@ -82,7 +82,9 @@ class Recipe:
 
 def recipe(x: Tensor) -> Recipe | None:
     """The recipe of a map, if it has one for its present contents."""
-    found, version = getattr(x, _MARK, (None, 0))
+    found, version = getattr(x, _MARK, (None, None))
+    if found is None:  # also maps of inference mode, which have no version
+        return None
     return found if version == x._version else None
 
 

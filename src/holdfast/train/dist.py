@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from holdfast.errors import HoldfastError, RankError, SettingsError
+from holdfast.train.meet import meet
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Place:
         world: number of processes.
         local_rank: number among those of this machine.
         local_world: number of processes on this machine.
-        restarts: how often torchrun has started them again.
+        restarts: how often torchrun has started those of this machine again.
         launch: what names this launch and its restarts, and no other; empty when there is no launcher.
     """
 
@@ -111,9 +112,10 @@ class Ranks:
         if self.world == 1:
             return
         with self._clear("meet the others"):
+            store = meet(self.rank, self.world, timeout)
             dist.init_process_group(
                 "gloo",
-                init_method="env://",
+                store=store,
                 rank=self.rank,
                 world_size=self.world,
                 timeout=timedelta(seconds=timeout),

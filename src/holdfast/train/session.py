@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from holdfast.settings import TrainSettings
 from holdfast.settings.components import usable_cores
 from holdfast.train.announce import announcement, run_facts
 from holdfast.train.checkpoint import Progress, restore
-from holdfast.train.dist import Ranks, place
+from holdfast.train.dist import Place, Ranks, place
 from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
 from holdfast.train.interrupt import Interrupt
@@ -128,7 +128,8 @@ def _fit(
     made: Callable[[Path], None],
 ) -> TrainResult:
     asked = settings
-    settings, content, folder = ranks.from_main(lambda: beginning(asked, folder, say))
+    where = replace(place(), restarts=ranks.largest(place().restarts))
+    settings, content, folder = ranks.from_main(lambda: beginning(asked, folder, where, say))
     talk = say if settings.verbose and ranks.main else _silent
     device = device_of(ranks, settings.device, say)
     if device.fallback and not settings.verbose and ranks.main:
@@ -242,8 +243,8 @@ def _fit(
         cache=[opened.note for opened in (train_store, val_store) if opened.note],
         augmentation=samples.remarks(),
     )
-    if place().launch:
-        facts["launch"] = place().launch
+    if where.launch:
+        facts["launch"] = where.launch
     plots = settings.plots and ranks.main
     if ranks.main:
         write_json(folder / "manifest.json", facts)
@@ -324,8 +325,12 @@ def _fit(
         monitor.restore(content.get("items", torch.zeros(0, 3)))
         del content
     with ExitStack() as stack:
-        for part in (train_store, val_store, evaluator, loader, *([saver] if saver else [])):
-            stack.enter_context(closing(part))
+        stack.enter_context(closing(train_store))
+        stack.enter_context(closing(val_store))
+        stack.enter_context(closing(evaluator))
+        stack.enter_context(closing(loader))
+        if saver is not None:
+            stack.enter_context(closing(saver))
         stack.enter_context(_repeatable(settings.deterministic))
         interrupt = stack.enter_context(Interrupt())
         run = Run(
@@ -383,12 +388,12 @@ def _unheard(folder: Path) -> None:
 
 
 def beginning(
-    settings: TrainSettings, folder: Path | None, say: Callable[[str], None]
+    settings: TrainSettings, folder: Path | None, where: Place, say: Callable[[str], None]
 ) -> tuple[TrainSettings, dict[str, Any] | None, Path | None]:
     """Returns the settings, checkpoint and folder that a run begins with."""
-    path = resume_path(settings.resume, Path(settings.project), folder, place())
+    path = resume_path(settings.resume, Path(settings.project), folder, where)
     if path is None:
-        return settings, None, folder or folder_of_launch(Path(settings.project), place())
+        return settings, None, folder or folder_of_launch(Path(settings.project), where)
     given = settings.given() if settings.resume else {}
     values, content = resume(path, settings.as_dict(), given, say)
     return TrainSettings.from_mapping(values), content, path.parent.parent

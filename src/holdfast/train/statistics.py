@@ -20,6 +20,11 @@ class Statistics:
         self._live = list(kinds.values())
         self._kept = [[buffer.clone() for buffer in buffers] for buffers in self._live]
 
+    @property
+    def running(self) -> list[Tensor]:
+        """The means and variances."""
+        return [buffer for buffers in self._live for buffer in buffers if buffer.is_floating_point()]
+
     @torch.no_grad()
     def keep(self) -> None:
         """Copies the present state."""

@@ -21,7 +21,7 @@ def digest(content: Mapping[str, Any]) -> str:
         total.update(path.encode("utf-8", "surrogatepass"))
         if isinstance(value, Tensor):
             total.update(f"{value.dtype}{tuple(value.shape)}".encode())
-            total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         else:
             total.update(repr(value).encode("utf-8", "surrogatepass"))
     return total.hexdigest()
