@@ -22,6 +22,7 @@ from holdfast.load import load_model
 from holdfast.models.detector import Detector
 from holdfast.runs import write_atomic
 from holdfast.settings import ConvertSettings
+from holdfast.train.checkpoint import weights_snapshot, write
 from holdfast.weights.release import locate
 from holdfast.weights.store import OFFICIAL_FORM, safetensors_bytes
 from holdfast.weights.transfer import official_state_dict
