@@ -153,6 +153,8 @@ def test_evaluation_and_disabled_gradients_leave_no_recipes(level: Level) -> Non
     x = torch.randn(1, 4, 4, 4)
     with torch.no_grad():
         assert recipe(model.train()(x)) is None
+    with torch.inference_mode():
+        assert recipe(model(x)) is None
     assert recipe(model.eval()(x)) is None
 
 

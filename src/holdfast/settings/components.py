@@ -242,6 +242,7 @@ class PrecisionSettings(Settings):
     amp: bool = Field(True, description="mixed precision where the hardware has it; loss in float32")
     amp_dtype: AmpType = Field("auto", description="number format of mixed precision; auto prefers bfloat16")
     channels_last: bool = Field(True, description="memory layout that convolutions prefer")
+    compile: bool = Field(False, description="torch.compile; the first step and new input sizes wait for it")
 
 
 class AnswerSettings(Settings):

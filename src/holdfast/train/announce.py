@@ -25,6 +25,7 @@ def run_facts(
     *,
     device: str,
     precision: str,
+    compiled: str,
     optimizer: str,
     batch: int,
     asked_batch: int,
@@ -43,6 +44,7 @@ def run_facts(
         batch: images per step; `asked_batch` before it was cut to the data set.
         imgsz: input size; `asked_imgsz` before it was rounded to the model's stride.
         fraction: share of the training images that is used.
+        compiled: whether the model is compiled, a sentence; empty where nobody asked.
         cache: what is kept of decoded images, a sentence per split.
         augmentation: a sentence for each augmentation that cannot act.
     """
@@ -60,6 +62,7 @@ def run_facts(
         "classes": dict(model.names),
         "device": device,
         "precision": precision,
+        "compiled": compiled,
         "batch": batch,
         "asked_batch": asked_batch,
         "imgsz": imgsz,
@@ -93,6 +96,8 @@ def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> 
         f"  optimizer  {facts['optimizer']}",
         f"  run        {folder}",
     ]
+    if facts["compiled"]:
+        lines.insert(5, f"  compile    {facts['compiled']}")
     lines += [f"  cache      {line}" for line in facts["cache"]]
     if facts["imgsz"] != facts["asked_imgsz"]:
         lines.append(

@@ -20,7 +20,7 @@ from holdfast.data.loader import TrainLoader
 from holdfast.data.reader import EvalReader, TrainReader, eval_rooms, train_rooms
 from holdfast.data.samples import TrainSamples
 from holdfast.data.storing import Opened, open_store
-from holdfast.devices import Device, choose_precision
+from holdfast.devices import Device, choose_precision, compile_fault
 from holdfast.errors import DataError, SettingsError, WeightsError
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import LoadedModel, load_model
@@ -147,6 +147,7 @@ def _fit(
     loaded = _starting_model(settings, names)
     loaded.model.spare(settings.nms)  # an impossible choice is refused now, not after an epoch
     model = _placed(loaded, settings, device)
+    compiled = _compiled(model, device) if settings.compile else ""
     stride = max(model.strides)
     imgsz = max(-(-settings.imgsz // stride) * stride, 64)
     batch = min(settings.batch, len(train_index))
@@ -234,6 +235,7 @@ def _fit(
         val_index,
         device=device.note,
         precision=precision.note,
+        compiled=compiled,
         optimizer=choice.note,
         batch=batch,
         asked_batch=settings.batch,
@@ -495,6 +497,15 @@ def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> Det
         names = loaded.model.keymap(loaded.model.layout)
         freeze(model, settings.freeze, layer_of=lambda key: int(names.to_official(key).split(".")[1]))
     return model
+
+
+def _compiled(model: Detector, device: Device) -> str:
+    """Has the model compiled at its first step; names of tensors stay. Returns the sentence about it."""
+    fault = compile_fault(device.device)
+    if fault:
+        return f"no, because torch.compile cannot be used: {fault}"
+    model.compile()
+    return "torch.compile; the first step and each new input size wait for it"
 
 
 def _shape(settings: TrainSettings) -> Shape:
