@@ -73,6 +73,20 @@ class MissingExtraError(HoldfastError):
     exit_code = 6
 
 
+class RankError(HoldfastError):
+    """A process of a run on several devices is gone or does not answer; the run can go on from its last
+    checkpoint.
+    """
+
+    exit_code = 7
+
+
+class OutOfMemory(HoldfastError):
+    """Not even the smallest piece of the work fits into memory."""
+
+    exit_code = 8
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -202,3 +202,36 @@ def test_evaluation_enlarges_small_images_to_the_size(painted: Callable[..., Ind
     assert sample.image.shape == (64, 96, 3)  # 48 -> 1.5 + 0.5 strides, 64 -> 2 + 0.5 strides
     assert sample.boxes.tolist() == [[32, 24, 48, 40]]
     assert (sample.image[26:38, 34:46] == (0, 255, 0)).all()
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+@pytest.mark.parametrize("rect", [False, True])
+def test_the_parts_of_a_batch_make_it_up_byte_by_byte(index: Index, parts: int, rect: bool) -> None:
+    drawn = samples(index, rect=rect, multi_scale=0.5)
+    with TrainLoader(drawn, batch=5, workers=0, seed=1) as whole:
+        expected = list(whole.epoch(1))
+        assert [whole.images(number) for number in range(2)] == [5, 2]
+    loaders = [TrainLoader(drawn, batch=5, workers=1, seed=1, part=p, parts=parts) for p in range(parts)]
+    sliced = [list(loader.epoch(1)) for loader in loaders]
+    for loader in loaders:
+        loader.close()
+    for batch, *own in zip(expected, *sliced, strict=True):
+        counts = [len(part.indices) for part in own]
+        assert max(counts) - min(counts) <= 1  # two images for four parts: two get none
+        assert all(part.images.shape[1:] == batch.images.shape[1:] for part in own)
+        assert torch.equal(torch.cat([part.images for part in own]), batch.images)
+        assert torch.equal(torch.cat([part.indices for part in own]), batch.indices)
+        assert torch.equal(torch.cat([part.targets.boxes for part in own]), batch.targets.boxes)
+        assert torch.equal(torch.cat([part.targets.classes for part in own]), batch.targets.classes)
+        assert [path for part in own for path in part.paths] == batch.paths
+
+
+def test_parts_of_an_evaluation_are_every_nth_of_the_same_batches(index: Index) -> None:
+    shown = EvalSamples(index, imgsz=64, rect=True, batch=2)
+    with EvalLoader(shown, batch=2, workers=0) as whole:
+        expected = [content(batch) for batch in whole]
+    for part in range(5):
+        with EvalLoader(shown, batch=2, workers=1, part=part, parts=5) as loader:
+            own = [content(batch) for batch in loader]
+            assert own == expected[part::5]  # four batches: the last part has none
+            assert len(loader) == len(own)

@@ -21,6 +21,9 @@ from holdfast.data.letterbox import Letterbox
 from holdfast.data.samples import Sample
 from holdfast.geometry.targets import Targets
 
+_NO_CLASSES = np.zeros(0, np.int64)
+_NO_BOXES = np.zeros((0, 4), np.float32)
+
 
 class Batch(NamedTuple):
     """What a training or validation step gets.
@@ -81,15 +84,15 @@ def scaled(images: Tensor, *, dtype: torch.dtype, channels_last: bool) -> Tensor
 
 
 def collate(buffer: Tensor, samples: Sequence[Sample], paths: list[str]) -> Batch:
-    """Joins samples that were drawn into `buffer` (B, H, W, 3).
+    """Joins samples, of which there may be none, that were drawn into `buffer` (B, H, W, 3).
 
     In numpy: an operator of PyTorch that wakes its threads for a hundred numbers costs more than a sample.
     """
     counts = [len(sample.classes) for sample in samples]
     targets = Targets(
         torch.from_numpy(np.repeat(np.arange(len(samples), dtype=np.int64), counts)),
-        torch.from_numpy(np.concatenate([sample.classes for sample in samples])),
-        torch.from_numpy(np.concatenate([sample.boxes for sample in samples])),
+        torch.from_numpy(np.concatenate([_NO_CLASSES, *(sample.classes for sample in samples)])),
+        torch.from_numpy(np.concatenate([_NO_BOXES, *(sample.boxes for sample in samples)])),
     )
     letterboxes = [sample.letterbox for sample in samples if sample.letterbox is not None]
     return Batch(

@@ -40,13 +40,13 @@ class _Maker:
 
     def batches(
         self,
-        plan: Sequence[Sequence[int]],
+        plan: Sequence[tuple[tuple[int, int], Sequence[int]]],
         make: Make,
         *,
-        shape: Callable[[int], tuple[int, int]],
         path: Callable[[int], str],
     ) -> Iterator[Batch]:
-        """Yields one batch per entry of `plan`, in its order; an entry lists the positions of its samples.
+        """Yields one batch per entry of `plan`, in its order; an entry is the batch's (H, W) and lists the
+        positions of its samples, of which there may be none.
 
         At most `_AHEAD` batches are being made beyond the one handed out. Leaving the loop early takes back
         what has not been started.
@@ -56,10 +56,11 @@ class _Maker:
         try:
             while True:
                 while len(pending) < (_AHEAD if self.workers else 1):
-                    positions = next(waiting, None)
-                    if positions is None:
+                    entry = next(waiting, None)
+                    if entry is None:
                         break
-                    buffer = self.buffers.take(len(positions), *shape(positions[0]))
+                    shape, positions = entry
+                    buffer = self.buffers.take(len(positions), *shape)
                     rows = buffer.numpy()
                     pending.append(
                         (
@@ -97,7 +98,7 @@ class _Maker:
 
 
 class TrainLoader:
-    """Shuffled batches of augmented samples.
+    """Shuffled batches of augmented samples, or one part of each batch.
 
     Args:
         samples: what to draw from.
@@ -105,23 +106,37 @@ class TrainLoader:
         workers: threads; 0 makes samples in the calling thread.
         seed: seed of the order.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
+        part, parts: which of how many parts of each batch to make. The parts of a batch of n images are as
+            equal as can be and make up the batch in their order; some are empty where n < parts.
     """
 
     def __init__(
-        self, samples: TrainSamples, *, batch: int, workers: int, seed: int = 0, pin: bool = False
+        self,
+        samples: TrainSamples,
+        *,
+        batch: int,
+        workers: int,
+        seed: int = 0,
+        pin: bool = False,
+        part: int = 0,
+        parts: int = 1,
     ) -> None:
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, got {batch}")
+        if not 0 <= part < parts:
+            raise ValueError(f"part must be from 0 to below {parts}, got {part}")
         self.samples = samples
         self.batch = batch
         self.seed = seed
+        self.part = part
+        self.parts = parts
         self._maker = _Maker(workers, pin=pin)
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yields the batches of an epoch.
+        """Yields the batches of an epoch, or this loader's part of each.
 
         Args:
             epoch: epoch from 0.
@@ -131,8 +146,11 @@ class TrainLoader:
             DataError: an image cannot be read any more.
         """
         order = self.samples.order(epoch, batch=self.batch, seed=self.seed).tolist()
-        plan = [order[at : at + self.batch] for at in range(start * self.batch, len(order), self.batch)]
-        shapes = {part[0]: self.samples.shape(epoch, number, part) for number, part in enumerate(plan, start)}
+        batches = [order[at : at + self.batch] for at in range(start * self.batch, len(order), self.batch)]
+        plan = [
+            (self.samples.shape(epoch, number, whole), self._own(whole))
+            for number, whole in enumerate(batches, start)
+        ]
 
         def make(index: int, out: Image) -> Sample:
             try:
@@ -141,7 +159,15 @@ class TrainLoader:
                 _name_file(error, self.samples.index.path(index))
                 raise
 
-        return self._maker.batches(plan, make, shape=shapes.__getitem__, path=self.samples.index.path)
+        return self._maker.batches(plan, make, path=self.samples.index.path)
+
+    def images(self, number: int) -> int:
+        """Returns how many images batch `number` of an epoch has, all parts together."""
+        return min(self.batch, len(self.samples) - number * self.batch)
+
+    def _own(self, whole: list[int]) -> list[int]:
+        count = len(whole)
+        return whole[count * self.part // self.parts : count * (self.part + 1) // self.parts]
 
     def close(self) -> None:
         """Ends the worker threads."""
@@ -164,21 +190,36 @@ class EvalLoader:
         batch: images per batch.
         workers: threads; 0 makes samples in the calling thread.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
+        part, parts: make only the batches `part`, `part + parts`, ... of all.
     """
 
-    def __init__(self, samples: EvalSamples, *, batch: int, workers: int, pin: bool = False) -> None:
+    def __init__(
+        self,
+        samples: EvalSamples,
+        *,
+        batch: int,
+        workers: int,
+        pin: bool = False,
+        part: int = 0,
+        parts: int = 1,
+    ) -> None:
         if batch != samples.batch:
             raise ValueError(f"batch is {batch}, but the samples were shaped for batches of {samples.batch}")
+        if not 0 <= part < parts:
+            raise ValueError(f"part must be from 0 to below {parts}, got {part}")
         self.samples = samples
         self.batch = batch
+        self.part = part
+        self.parts = parts
         self._maker = _Maker(workers, pin=pin)
 
     def __len__(self) -> int:
-        return -(-len(self.samples) // self.batch)
+        return len(range(self.part * self.batch, len(self.samples), self.parts * self.batch))
 
     def __iter__(self) -> Iterator[Batch]:
         count = len(self.samples)
-        plan = [range(at, min(at + self.batch, count)) for at in range(0, count, self.batch)]
+        starts = range(self.part * self.batch, count, self.parts * self.batch)
+        plan = [(self.samples.shape(at), range(at, min(at + self.batch, count))) for at in starts]
 
         def make(position: int, out: Image) -> Sample:
             try:
@@ -187,7 +228,7 @@ class EvalLoader:
                 _name_file(error, self.samples.index.path(int(self.samples.order[position])))
                 raise
 
-        return self._maker.batches(plan, make, shape=self.samples.shape, path=self.samples.index.path)
+        return self._maker.batches(plan, make, path=self.samples.index.path)
 
     def close(self) -> None:
         """Ends the worker threads."""

@@ -28,6 +28,11 @@ class Targets(NamedTuple):
         """Returns the same targets on another device."""
         return Targets(*(t.to(device, non_blocking=non_blocking) for t in self))
 
+    def of_images(self, start: int, stop: int) -> Targets:
+        """Returns the objects of images `start` to `stop` - 1, whose numbers then begin at 0."""
+        low, high = torch.searchsorted(self.image, self.image.new_tensor((start, stop))).tolist()
+        return Targets(self.image[low:high] - start, self.classes[low:high], self.boxes[low:high])
+
     @staticmethod
     def empty() -> Targets:
         """Returns the targets of a batch that is all background."""

@@ -110,6 +110,16 @@ class Detector(nn.Module, ABC):
         return frozenset(f"{path}.cls.{name}" for path, head in heads for name in head.class_rows)
 
     @property
+    def loss_modules(self) -> tuple[str, ...]:
+        """Paths of the modules that the second, third... loss alone reaches; the first reaches the rest."""
+        return ()
+
+    @property
+    def shares_trunk(self) -> bool:
+        """Whether several losses reach what lies outside `loss_modules`."""
+        return False
+
+    @property
     def header(self) -> dict[str, Any]:
         """What a file must say about this model so that `models.from_header` can rebuild it.
 

@@ -241,6 +241,11 @@ class YOLO26(Detector):
         (branch, *others) = self.heads
         return {**super().header, "branch": None if others else branch}
 
+    @property
+    def loss_modules(self) -> tuple[str, ...]:
+        """The one-to-one head reads features without gradient: no other loss reaches it, and it no other."""
+        return ("one_to_one",) if len(self.heads) > 1 else ()
+
     def spare(self, nms: bool | None) -> tuple[str, ...]:
         """The branch that does not answer: one-to-many unless `nms` asks for it."""
         wanted = "one_to_many" if nms else "one_to_one"

@@ -359,6 +359,16 @@ class YOLOv9(Detector):
         size = self.name.split("-")[1]
         return f"yolov9-{size}", f"gelan-{size}"
 
+    @property
+    def loss_modules(self) -> tuple[str, ...]:
+        """The auxiliary branch learns from its own loss only."""
+        return ("auxiliary",) if self.auxiliary is not None else ()
+
+    @property
+    def shares_trunk(self) -> bool:
+        """The auxiliary loss reaches the backbone too."""
+        return self.auxiliary is not None
+
     def spare(self, nms: bool | None) -> tuple[str, ...]:
         """The auxiliary branch."""
         if nms is False:

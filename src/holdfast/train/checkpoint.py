@@ -56,12 +56,14 @@ def save_checkpoint(
     optimizer: Optimizer,
     scaler: torch.amp.GradScaler | None,
     progress: Progress,
+    step: Mapping[str, Any],
     settings: Mapping[str, Any],
     facts: Mapping[str, Any],
 ) -> None:
     """Writes a full checkpoint of a run atomically and keeps the one before it.
 
     Args:
+        step: what the next step must know of those before it (`Stepper.state`).
         settings: the run's settings as plain data.
         facts: decisions and data fingerprint, plain data.
     """
@@ -75,6 +77,7 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "progress": asdict(progress),
+        "step": dict(step),
         "settings": dict(settings),
         "facts": dict(facts),
     }

@@ -196,6 +196,7 @@ def _save(path: Path, stepper: Stepper, progress: Progress, outputs: Outputs) ->
         optimizer=stepper.optimizer,
         scaler=stepper.scaler,
         progress=progress,
+        step=stepper.state(),
         settings=outputs.settings,
         facts=outputs.facts,
     )

@@ -146,6 +146,7 @@ def fit(
     progress = Progress()
     if content is not None:
         progress = restore(content, model=model, ema=ema, optimizer=optimizer, scaler=stepper.scaler)
+        stepper.load_state(content.get("step", {}))
         if progress.epoch >= settings.epochs:
             raise SettingsError(
                 f"This run has finished its {settings.epochs} epochs, so there is nothing to resume.",

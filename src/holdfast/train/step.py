@@ -1,13 +1,19 @@
-"""One optimizer step: forward, loss, backward, clip, update, average.
+"""One optimizer step over a batch of any size: forward, loss and backward in micro-batches, then one update.
 
-The loss hands over undivided numerators and their normalising sums, so that splitting the batch later
-leaves the gradient exact; here the batch runs whole. Gradients are those of loss * batch, as in YOLOv9: a
-batch of B takes B / 64 of the nominal step, and learning rates need no rescaling with the batch.
+Gradients are those of loss * batch, as in YOLOv9: a batch of B takes B / 64 of the nominal step, and learning
+rates need no rescaling with the batch. They are those of the whole batch however it is cut (`normalise`),
+except that batch norm takes its statistics over a micro-batch.
+
+When memory runs out, gradients so far are dropped, running statistics are put back, the micro-batch shrinks,
+and the same step is done again. Ranks need not agree on that: each cuts its own share as it must, while the
+others wait where gradients are added up.
+
+Dimensions: B images of the step over all ranks, b images of this rank, L losses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,10 +22,18 @@ from torch.optim import Optimizer
 
 from holdfast.data.batch import scaled
 from holdfast.devices import Precision
+from holdfast.errors import OutOfMemory
 from holdfast.geometry.targets import Targets
-from holdfast.losses.branch import BranchLoss, combine
+from holdfast.losses.branch import BranchLoss
 from holdfast.models.detector import Detector
+from holdfast.train.dist import Ranks
 from holdfast.train.ema import Ema
+from holdfast.train.micro import MicroBatch
+from holdfast.train.normalise import Normalisers, sums_of
+from holdfast.train.recover import attempt, free_memory, pressure
+from holdfast.train.statistics import Statistics
+
+TRIES = 3  # with one image at a time, and of the update, before the run gives up
 
 
 class Loss(Protocol):
@@ -41,6 +55,10 @@ class Stepper:
         precision: autocast format.
         clip_norm: largest total gradient norm; 0 switches clipping off.
         channels_last: memory layout of images and features.
+        micro: how many images go through the network at a time; by default the whole batch.
+        exact: where losses share parameters, measure their sums before each step that is cut.
+        ranks: the processes that share a step; by default this one alone.
+        say: told when memory ran out and what follows.
     """
 
     def __init__(
@@ -53,6 +71,10 @@ class Stepper:
         precision: Precision,
         clip_norm: float,
         channels_last: bool,
+        micro: MicroBatch | None = None,
+        exact: bool = False,
+        ranks: Ranks | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -61,46 +83,207 @@ class Stepper:
         self.precision = precision
         self.clip_norm = clip_norm
         self.channels_last = channels_last
+        self.micro = micro or MicroBatch()
+        self.exact = exact
+        self.ranks = ranks or Ranks.alone()
+        self.say = say
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type) if precision.scale_loss else None
+        self.normalisers = Normalisers(model)
+        self._statistics = Statistics(model)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._failures = 0  # in a row, with one image at a time
+        self._retries = pressure(self.device)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Moves uint8 images to the device and scales them there to [0, 1], (B, 3, H, W)."""
+        """Moves uint8 images to the device and scales them there to [0, 1], (b, 3, H, W)."""
         moved = images.to(self.device, non_blocking=True)
         return scaled(moved, dtype=self.precision.dtype, channels_last=self.channels_last)
 
     def run(self, images: Tensor, targets: Targets, *, progress: float = 0.0) -> Tensor:
-        """Does one step over a batch.
+        """Does one step over this rank's images of a batch.
 
         Args:
-            images: (B, 3, H, W) uint8.
-            targets: ground truth in input pixels.
+            images: (b, 3, H, W) uint8; b may be 0 where other ranks have images.
+            targets: ground truth in input pixels, on the CPU.
             progress: share of the run that is done, 0 to 1; the balance of a loss may depend on it.
 
         Returns:
-            (3,) detached box, class and distance losses per image, gains included, on the device (no
-            host sync).
+            (3,) detached box, class and distance losses per image over all ranks, gains included, on the
+            device (no host sync).
+
+        Raises:
+            OutOfMemory: not even one image at a time fits. Weights and statistics are as before the step.
         """
+        self._statistics.keep()
+        used: Tensor | None = None
+        while True:
+            if used is None and self._is_cut(len(images)):
+                used = self._guess(images, targets, progress)
+            factors = used
+            sums, failure = attempt(lambda: self._passes(images, targets, progress, factors))  # noqa: B023
+            if sums is not None:
+                break
+            self._give_way(failure, len(images))
+        items = self._settle(sums, used, len(images))
+        del sums
+        self._update()
+        self._quiet(len(images))
+        return items
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must know of the steps before it."""
+        return {"sums": self.normalisers.average}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `state` returned."""
+        sums = state.get("sums")
+        self.normalisers.average = None if sums is None else sums.to(self.device)
+
+    def _is_cut(self, images: int) -> bool:
+        """Whether the sums of a step are unknown when its first backward pass starts."""
+        return self.ranks.world > 1 or len(self.micro.parts(images)) > 1
+
+    def _guess(self, images: Tensor, targets: Targets, progress: float) -> Tensor:
+        """(L,) what B / S will be for each loss, more or less."""
+        if not self.model.shares_trunk or not (self.exact or self.normalisers.average is None):
+            return self.normalisers.guess(max(len(images), 1) * self.ranks.world)
+        sums = None
+        while sums is None:
+            sums, failure = attempt(lambda: self._look(images, targets, progress))
+            self._statistics.put_back()
+            if sums is None:
+                self._give_way(failure, len(images))
+        return self._over_ranks(sums, len(images))[1]
+
+    @torch.no_grad()
+    def _look(self, images: Tensor, targets: Targets, progress: float) -> Tensor:
+        """(L, 4) sums of this rank's images, without gradients."""
+        sums = self.normalisers.zeros()
+        for start, stop in self.micro.parts(len(images)):
+            sums += sums_of(self._forward(images[start:stop], targets.of_images(start, stop), progress))
+        return sums
+
+    def _passes(self, images: Tensor, targets: Targets, progress: float, factors: Tensor | None) -> Tensor:
+        """Adds up the gradients of this rank's images and returns their (L, 4) sums.
+
+        Args:
+            factors: (L,) what numerators are multiplied by; None takes the sums of the one micro-batch.
+        """
+        sums = self.normalisers.zeros()
+        for start, stop in self.micro.parts(len(images)):
+            losses = self._forward(images[start:stop], targets.of_images(start, stop), progress)
+            part = sums_of(losses)
+            sums += part
+            by = len(images) / part[:, 3].clamp(min=1) if factors is None else factors
+            total = torch.stack([x.numerators.sum() * x.weight for x in losses]) @ by
+            del losses
+            if self.scaler is not None:
+                total = self.scaler.scale(total)
+            total.backward()  # type: ignore[no-untyped-call]
+        return sums
+
+    def _forward(self, images: Tensor, targets: Targets, progress: float) -> Sequence[BranchLoss]:
         x = self.prepare(images)
         with torch.autocast(self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed):
             outputs = self.model(x)
-        targets = targets.to(self.device, non_blocking=True)
-        total, items = combine(self.loss(outputs, targets, progress=progress), images.shape[0])
-        del outputs, x
-        if self.scaler is None:
-            total.backward()  # type: ignore[no-untyped-call]
-        else:
-            self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        del x
+        return self.loss(outputs, targets.to(self.device, non_blocking=True), progress=progress)
+
+    def _settle(self, sums: Tensor, used: Tensor | None, images: int) -> Tensor:
+        """Adds up over ranks, puts true sums in the place of guessed ones, returns the losses to show."""
+        sums, true, count = self._over_ranks(sums, images, gradients=used is not None)
+        if used is not None:
+            self.normalisers.correct(used, true)
+        self.normalisers.learn(sums[:, 3] / count)
+        return (sums[:, :3] / sums[:, 3:].clamp(min=1)).sum(0)
+
+    def _over_ranks(
+        self, sums: Tensor, images: int, *, gradients: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | int]:
+        """Adds up sums, and gradients if asked for: (L, 4) sums, (L,) B / S, and B."""
+        count: Tensor | int = images
+        if self.ranks.world > 1:
+            count = sums.new_tensor(float(images))
+            self.ranks.sum_([sums, count, *(self._gradients() if gradients else [])])
+        return sums, count / sums[:, 3].clamp(min=1), count
+
+    def _gradients(self) -> list[Tensor]:
+        """The gradient of every trained parameter; zeros on a rank that had no image."""
+        for p in self._parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        return [p.grad for p in self._parameters if p.grad is not None]
+
+    def _update(self) -> None:
+        """Clips, moves the weights and their average, drops the gradients."""
+        if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         if self.clip_norm > 0:
             nn.utils.clip_grad_norm_(self._parameters, self.clip_norm)
+        before = self._versions()
+        for left in reversed(range(TRIES)):
+            done, failure = attempt(self._move)
+            if done:
+                break
+            free_memory(self.device)
+            if not left or self._versions() != before:
+                raise OutOfMemory(
+                    f"Memory ran out while the optimizer changed the weights ({failure}).",
+                    hint="Resume the run from its last checkpoint, with a smaller --memory-limit.",
+                )
+            self.say(f"out of memory in the optimizer ({failure}); nothing was changed, trying again")
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update()
+
+    def _move(self) -> bool:
         if self.scaler is None:
             self.optimizer.step()
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
+        return True
+
+    def _versions(self) -> int:
+        """A number that grows with every change of a weight in place."""
+        return sum(p._version for p in self._parameters)
+
+    def _give_way(self, failure: str, images: int) -> None:
+        """Clears up after memory ran out and makes the micro-batch smaller.
+
+        Raises:
+            OutOfMemory: it has one image, and that was tried often enough.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update()
-        return items
+        self._statistics.put_back()
+        free_memory(self.device)
+        tried = max(stop - start for start, stop in self.micro.parts(images))
+        if tried == 1:
+            self._failures += 1
+            if self._failures == TRIES:
+                raise OutOfMemory(
+                    f"Memory ran out {TRIES} times with one image at a time ({failure}).",
+                    hint="Give the run more memory, or take a smaller --imgsz or model, or --ckpt.",
+                )
+        else:
+            self.micro.shrink(tried)
+        self.say(
+            f"out of memory with {tried} images at a time ({failure}); doing the step again with "
+            f"{min(self.micro.size or tried, tried)}, the batch stays as it is"
+        )
+
+    def _quiet(self, images: int) -> None:
+        """After a good step: gives way early where the allocator struggles, else may grow back."""
+        self._failures = 0
+        retries = pressure(self.device)
+        struggles, self._retries = retries - self._retries, retries
+        tried = max((stop - start for start, stop in self.micro.parts(images)), default=1)
+        if struggles and tried > 1:
+            self.micro.shrink(tried)
+            self.say(
+                f"the allocator had to make room {struggles} times in one step with {tried} images at a "
+                f"time; going on with {self.micro.size}"
+            )
+        elif not struggles and (size := self.micro.calm()) is not None:
+            self.say(f"memory has been enough for a while; trying {size} images at a time")

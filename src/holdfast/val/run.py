@@ -1,14 +1,15 @@
 """Validation: deployed model over letterboxed rectangular batches, scored as COCO counts it.
 
 Boxes go back to original pixels and are clipped there before they are scored. Non-maximum suppression has
-no time limit.
+no time limit. Several ranks validate every n-th batch each; rank 0 joins what they found in the order of
+batches, so the result is that of one rank to the last bit.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from holdfast.models.detector import Detector
 from holdfast.post.decode import answer
 from holdfast.runs import new_run_folder, write_json
 from holdfast.settings import ValSettings
+from holdfast.val.share import Alone, Part, Ranks, in_order
 
 Loss = Callable[[Any, Targets], Sequence[BranchLoss]]
 
@@ -47,7 +49,8 @@ class ValResult:
         speed: milliseconds per image of preprocess, inference, postprocess.
         losses: (box, class, distance) per image, or None when no loss was given.
         images: number of images.
-        predictions: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU.
+        predictions: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU; on
+            rank 0 only.
     """
 
     metrics: DetectionMetrics
@@ -76,6 +79,7 @@ class Evaluator:
         nms: which branch answers, as in `Detector.deploy`.
         single_cls: treat all classes as one.
         read: where the images come from; the files when None.
+        ranks: the processes that share each validation; this one does all when None.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Evaluator:
         nms: bool | None,
         single_cls: bool,
         read: EvalReader | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.index = index
         self.names = dict(names)
@@ -109,7 +114,15 @@ class Evaluator:
         samples = EvalSamples(
             index, imgsz=imgsz, stride=stride, rect=rect, pad=0.5 if rect else 0.0, batch=batch, read=read
         )
-        self.loader = EvalLoader(samples, batch=batch, workers=workers, pin=device.type == "cuda")
+        self.ranks = ranks or Alone()
+        self.loader = EvalLoader(
+            samples,
+            batch=batch,
+            workers=workers,
+            pin=device.type == "cuda",
+            part=self.ranks.rank,
+            parts=self.ranks.world,
+        )
 
     def __call__(
         self,
@@ -118,20 +131,21 @@ class Evaluator:
         loss: Loss | None = None,
         on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None,
     ) -> ValResult:
-        """Validates a model, which stays as it is (a folded copy runs).
+        """Validates a model, which stays as it is (a folded copy runs); on every rank at once.
 
         Args:
             loss: also measures the loss of the branch that answers.
-            on_batch: called with batch number, batch and its detections in input pixels, to draw pictures.
+            on_batch: called with batch number, batch and its detections in input pixels, to draw pictures;
+                with this rank's batches.
+
+        Returns:
+            The same on every rank, but for the predictions.
         """
         deployed = model.deploy(nms=self.nms).to(  # type: ignore[call-overload]
             self.device, memory_format=torch.channels_last
         )
-        scorer = DetectionEvaluator(self.names)
         clock = {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0}
-        numerators = torch.zeros(3, device=self.device)
-        normaliser = torch.zeros((), device=self.device)
-        predictions: list[tuple[int, Tensor]] = []
+        parts: list[Part] = []
         with torch.inference_mode():
             for number, batch in enumerate(self.loader):
                 start = self._now()
@@ -143,10 +157,11 @@ class Evaluator:
                 ):
                     outputs = deployed(x)
                 done = self._now()
+                sums = torch.zeros(4, device=self.device)
                 if loss is not None:
                     for branch in loss(outputs, batch.targets.to(self.device)):
-                        numerators += branch.numerators
-                        normaliser += branch.normaliser
+                        sums[:3] += branch.numerators
+                        sums[3] += branch.normaliser
                 scored = self._now()
                 found = answer(
                     outputs,
@@ -160,40 +175,58 @@ class Evaluator:
                 )
                 if on_batch is not None:
                     on_batch(number, batch, found)
-                self._score(batch, found, scorer, predictions)
+                parts.append(Part(sums.cpu(), self._in_original(batch, found)))
                 end = self._now()
                 for name, spent in zip(clock, (ready - start, done - ready, end - scored), strict=True):
                     clock[name] += spent
-        images = len(self.index)
-        losses = None
-        if loss is not None:
-            box, cls, distance = (numerators / normaliser.clamp(min=1.0)).tolist()
-            losses = (box, cls, distance)
-        speed = {name: 1000.0 * spent / max(images, 1) for name, spent in clock.items()}
-        return ValResult(scorer.compute(), speed, losses, images, predictions)
+        told = self.ranks.gather((parts, clock))
+        result = self._joined(told, with_loss=loss is not None) if told else None
+        shared = self.ranks.broadcast_object(result and replace(result, predictions=[]))
+        result = result or shared
+        assert result is not None
+        return result
 
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def _score(
-        self,
-        batch: Batch,
-        found: list[Tensor],
-        scorer: DetectionEvaluator,
-        predictions: list[tuple[int, Tensor]],
-    ) -> None:
+    def _in_original(self, batch: Batch, found: list[Tensor]) -> list[tuple[int, Tensor]]:
+        """Returns per image its number and detections in original pixels, on the CPU."""
         assert batch.letterboxes is not None
+        rows_of = []
         for number, letterbox, rows in zip(batch.indices.tolist(), batch.letterboxes, found, strict=True):
             rows = rows.float().cpu()
-            size = (letterbox.height, letterbox.width)
             if self.single_cls:
                 rows[:, 5] = 0  # whatever class the model said
-            rows[:, :4] = clip_boxes(letterbox.to_original(rows[:, :4]), *size)
-            classes, boxes = self.index.labels(number)
-            scorer.update(number, detections=rows, truth_classes=classes, truth_boxes=boxes, size=size)
-            predictions.append((number, rows))
+            original = letterbox.to_original(rows[:, :4])
+            rows[:, :4] = clip_boxes(original, letterbox.height, letterbox.width)
+            rows_of.append((number, rows))
+        return rows_of
+
+    def _joined(self, told: list[tuple[list[Part], dict[str, float]]], *, with_loss: bool) -> ValResult:
+        """Scores what all ranks found, batch after batch."""
+        batches = in_order([parts for parts, _ in told])
+        scorer = DetectionEvaluator(self.names)
+        sums = torch.zeros(4)
+        for part in batches:
+            sums += part.sums
+            for number, rows in part.found:
+                classes, boxes = self.index.labels(number)
+                height, width = self.index.sizes[number].tolist()
+                scorer.update(
+                    number, detections=rows, truth_classes=classes, truth_boxes=boxes, size=(height, width)
+                )
+        box, cls, distance = (sums[:3] / sums[3].clamp(min=1.0)).tolist()
+        spent = {name: sum(clock[name] for _, clock in told) for name in told[0][1]}
+        images = len(self.index)
+        return ValResult(
+            scorer.compute(),
+            {name: 1000.0 * seconds / max(images, 1) for name, seconds in spent.items()},
+            (box, cls, distance) if with_loss else None,
+            images,
+            [pair for part in batches for pair in part.found],
+        )
 
     def close(self) -> None:
         """Stops the loader's workers."""

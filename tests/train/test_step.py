@@ -1,0 +1,245 @@
+"""Micro-batches give the step of the whole batch, and memory that runs out costs nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from holdfast import models
+from holdfast.devices import Precision
+from holdfast.errors import OutOfMemory
+from holdfast.geometry.targets import Targets
+from holdfast.losses.detect import criterion
+from holdfast.train.ema import Ema
+from holdfast.train.micro import MicroBatch
+from holdfast.train.optim import OptimChoice, build_optimizer
+from holdfast.train.step import Stepper
+
+FLOAT = Precision(torch.float32, False, "float32")
+SIDE = 64
+
+
+def drawn_batch(images: int, *, seed: int = 0, boxes: dict[int, int] | None = None) -> tuple[Tensor, Targets]:
+    """Noise with random boxes: two per image, or as many as `boxes` says for an image."""
+    source = torch.Generator().manual_seed(seed)
+    counts = [(boxes or {}).get(image, 2) for image in range(images)]
+    image = torch.repeat_interleave(torch.arange(images), torch.tensor(counts))
+    corner = torch.rand(len(image), 2, generator=source) * SIDE * 0.6
+    size = (0.1 + 0.3 * torch.rand(len(image), 2, generator=source)) * SIDE
+    classes = torch.randint(0, 3, (len(image),), generator=source)
+    pixels = torch.randint(0, 256, (images, 3, SIDE, SIDE), generator=source, dtype=torch.uint8)
+    return pixels, Targets(image, classes, torch.cat((corner, corner + size), 1))
+
+
+def freeze_statistics(model: nn.Module) -> None:
+    """Batch norm with fixed statistics, so that images do not see each other."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def stepper(
+    model: models.Detector, *, micro: int | None = None, exact: bool = False, frozen: bool = True, **more: Any
+) -> Stepper:
+    model = copy.deepcopy(model).train()
+    if frozen:
+        freeze_statistics(model)
+    choice = OptimChoice(name="SGD", lr0=0.002, momentum=0.9, warmup_bias_lr=0.1, note="")
+    loss = criterion(
+        model.outputs, strides=model.strides, reg_max=model.reg_max, box=7.5, cls=0.5, dfl=1.5,
+        label_smoothing=0.0,
+    )  # fmt: skip
+    return Stepper(
+        model, loss, build_optimizer(model, choice, weight_decay=5e-4), ema=Ema(model, decay=0.999, tau=10),
+        precision=FLOAT, clip_norm=10.0, channels_last=False, micro=MicroBatch(micro), exact=exact, **more,
+    )  # fmt: skip
+
+
+def build(name: str) -> models.Detector:
+    """A model with drawn weights and plain statistics (0 and 1): rounding errors do not grow in it, as they
+    do in a deep network whose statistics were measured on noise.
+    """
+    torch.manual_seed(0)
+    return models.build(name, classes=3)
+
+
+def gradients(step: Stepper, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+    """Gradients as the optimizer gets them, before clipping plays a part (the bound is far away)."""
+    step.clip_norm = 0.0
+    found: dict[str, Tensor] = {}
+
+    def look(*_: Any) -> None:
+        found.update({n: p.grad.clone() for n, p in step.model.named_parameters() if p.grad is not None})
+
+    hook = step.optimizer.register_step_pre_hook(look)
+    step.run(images, targets, progress=0.3)
+    hook.remove()
+    return found
+
+
+def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """Norm of the difference of all gradients together as a share of the norm."""
+    assert a.keys() == b.keys()
+    apart = torch.stack([(a[k] - b[k]).double().norm() for k in a]).norm()
+    return (apart / torch.stack([a[k].double().norm() for k in a]).norm()).item()
+
+
+CASES = {
+    "even": drawn_batch(8),
+    "uneven": drawn_batch(7),
+    "background": drawn_batch(8, boxes=dict.fromkeys(range(3), 0)),
+    "all background": drawn_batch(8, boxes=dict.fromkeys(range(8), 0)),
+    "crowded": drawn_batch(6, boxes={4: 1000}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", ["gelan-t", "yolo26n", "yolov9-t"])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(name: str, case: str) -> None:
+    model = build(name)
+    whole = gradients(stepper(model), *CASES[case])
+    for micro in (1, 3):
+        cut = gradients(stepper(model, micro=micro, exact=True), *CASES[case])
+        assert distance(whole, cut) < 1e-5, micro
+
+
+def test_a_guessed_ratio_of_two_sums_moves_the_gradient_by_less_than_a_hundredth() -> None:
+    """The trunk of YOLOv9 takes gradients of two losses; their ratio comes from earlier steps."""
+    whole, cut = (stepper(build("yolov9-t"), micro=micro) for micro in (None, 2))
+    for seed in range(6):
+        batch = drawn_batch(16, seed=seed)
+        a, b = gradients(whole, *batch), gradients(cut, *batch)
+        assert distance(a, b) < 0.01
+        own = {k for k in a if not k.startswith("backbone.")}
+        assert distance({k: a[k] for k in own}, {k: b[k] for k in own}) < (1e-4 if seed == 0 else 0.01)
+        cut.model.load_state_dict(whole.model.state_dict())  # both go on from the same weights
+
+
+def out_of_memory_above(limit: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    """Plays an allocator that holds `limit` images of the test's size."""
+
+    def meter(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        count, _, height, width = args[0].shape
+        if count * height * width > limit * SIDE * SIDE:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {count} images.")
+
+    return meter
+
+
+@pytest.mark.parametrize("name", ["gelan-t", "yolo26n"])
+def test_a_batch_of_64_gives_the_same_weights_however_little_fits(name: str) -> None:
+    model = build(name)
+    whole = stepper(model)
+    cut = {limit: stepper(model) for limit in (32, 8, 3, 1)}
+    for limit, step in cut.items():
+        step.model.register_forward_pre_hook(out_of_memory_above(limit))
+    for seed in range(5):
+        batch = drawn_batch(64, seed=seed)
+        items = whole.run(*batch)
+        for step in cut.values():
+            torch.testing.assert_close(step.run(*batch), items, rtol=1e-4, atol=1e-5)
+    for limit, step in cut.items():
+        assert step.micro.size == {32: 32, 8: 8, 3: 2, 1: 1}[limit]
+        for key, want in whole.model.state_dict().items():
+            torch.testing.assert_close(step.model.state_dict()[key], want, rtol=1e-5, atol=1e-5, msg=key)
+        for key, want in whole.ema.model.state_dict().items():  # type: ignore[union-attr]
+            torch.testing.assert_close(step.ema.model.state_dict()[key], want, rtol=1e-5, atol=1e-5)  # type: ignore[union-attr]
+
+
+def same(a: Stepper, b: Stepper) -> None:
+    for key, value in a.model.state_dict().items():
+        assert torch.equal(value, b.model.state_dict()[key]), key
+
+
+def test_memory_that_runs_out_in_backward_costs_nothing() -> None:
+    """The step is done again from the start: weights and statistics are those of a run that was cut so from
+    the beginning.
+    """
+    model = build("gelan-t")
+    said: list[str] = []
+    smooth = stepper(model, micro=4, frozen=False)
+    rough = stepper(model, micro=8, frozen=False, say=said.append)
+    calls = []
+
+    def fail(grad: Tensor) -> Tensor:
+        calls.append(len(calls))
+        if len(grad) > 4:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return grad
+
+    inner = rough.model.backbone.stage3
+    inner.register_forward_hook(lambda _m, _a, out: out.register_hook(fail) and None)
+    for seed in range(3):
+        smooth.run(*drawn_batch(8, seed=seed))
+        rough.run(*drawn_batch(8, seed=seed))
+    # The guess that a step is cut with cancels, but not to the last bit.
+    for key, value in smooth.model.state_dict().items():
+        torch.testing.assert_close(rough.model.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key)
+    tracked = [b for k, b in rough.model.named_buffers() if k.endswith("num_batches_tracked")]
+    assert {int(b) for b in tracked} == {6}
+    assert len(calls) == 7
+    assert said == [
+        "out of memory with 8 images at a time (cuDNN error: CUDNN_STATUS_ALLOC_FAILED); doing the step "
+        "again with 4, the batch stays as it is"
+    ]
+
+
+def test_memory_that_runs_out_in_the_optimizer_costs_nothing() -> None:
+    model = build("gelan-t")
+    smooth, rough = stepper(model), stepper(model)
+    failures = iter([True, False, True, True, False])
+
+    def fail(*_: Any) -> None:
+        if next(failures, False):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    rough.optimizer.register_step_pre_hook(fail)
+    for seed in range(3):
+        for step in (smooth, rough):
+            step.run(*drawn_batch(4, seed=seed))
+    same(smooth, rough)
+
+
+def test_when_nothing_fits_the_run_ends_with_weights_and_statistics_untouched() -> None:
+    step = stepper(build("gelan-t"), frozen=False)
+    before = copy.deepcopy(step.model.state_dict())
+    step.model.head.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(MemoryError("no room")))
+    with pytest.raises(OutOfMemory, match="one image at a time"):
+        step.run(*drawn_batch(4))
+    for key, value in step.model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert all(p.grad is None for p in step.model.parameters())
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory() -> None:
+    step = stepper(build("gelan-t"))
+    with pytest.raises(RuntimeError, match="size"):
+        step.run(torch.zeros(1, 4, SIDE, SIDE, dtype=torch.uint8), Targets.empty())
+
+
+def test_a_micro_batch_grows_back_and_waits_longer_after_each_failure() -> None:
+    micro = MicroBatch(quiet=3)
+    assert micro.parts(64) == [(0, 64)]
+    micro.shrink(64)
+    assert micro.size == 32
+    assert [micro.calm() for _ in range(3)] == [None, None, 48]
+    micro.shrink(48)  # that was too many: back to what worked, and six quiet steps
+    assert micro.size == 32
+    assert [micro.calm() for _ in range(6)][-1] == 48
+    sizes = [size for _ in range(60) if (size := micro.calm())]
+    assert sizes[-1] == 64
+    assert micro.calm() is None
+
+
+@pytest.mark.parametrize(("count", "most"), [(64, 24), (7, 3), (5, 8), (1, 1)])
+def test_parts_cover_every_image_once_and_differ_by_one_at_most(count: int, most: int) -> None:
+    parts = MicroBatch(most).parts(count)
+    assert [i for start, stop in parts for i in range(start, stop)] == list(range(count))
+    sizes = [stop - start for start, stop in parts]
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
