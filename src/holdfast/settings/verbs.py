@@ -17,6 +17,7 @@ from holdfast.settings.components import (
     DownloadRunSettings,
     FolderSettings,
     LossSettings,
+    MemorySettings,
     OptimSettings,
     PrecisionSettings,
     PredictOutputSettings,
@@ -31,7 +32,8 @@ from holdfast.settings.components import (
 
 class TrainSettings(
     StartModelSettings, DataSettings, TrainDataSettings, TrainRunSettings, FolderSettings, DeviceSettings,
-    OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, DetectionSettings,
+    OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, MemorySettings,
+    DetectionSettings,
     AnswerSettings,
 ):
     """Everything `holdfast train` knows."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from holdfast import __version__
 from holdfast.data.index import Index
 from holdfast.load import LoadedModel
 from holdfast.train.checkpoint import Progress
+from holdfast.train.plan import MemoryPlan
 
 
 def run_facts(
@@ -33,6 +35,7 @@ def run_facts(
     fraction: float,
     cache: Sequence[str],
     augmentation: Sequence[str],
+    plan: MemoryPlan,
 ) -> dict[str, Any]:
     """Collects the facts of a run.
 
@@ -45,6 +48,7 @@ def run_facts(
         fraction: share of the training images that is used.
         cache: what is kept of decoded images, a sentence per split.
         augmentation: a sentence for each augmentation that cannot act.
+        plan: how a step fits into memory.
     """
     model = loaded.model
     return {
@@ -75,6 +79,7 @@ def run_facts(
         "val_problems": [*val_index.notes, *val_index.problems.lines()],
         "cache": list(cache),
         "augmentation": list(augmentation),
+        "plan": {**plan.as_dict(), "lines": plan.lines()},
     }
 
 
@@ -90,6 +95,7 @@ def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> 
         f"  precision  {facts['precision']}",
         f"  batch      {facts['batch']} images per optimizer step"
         + (" (the whole training set)" if facts["batch"] < facts["asked_batch"] else ""),
+        *(f"  {name:<10} {line}" for name, line in zip_longest(["plan"], facts["plan"]["lines"], fillvalue="")),
         f"  optimizer  {facts['optimizer']}",
         f"  run        {folder}",
     ]

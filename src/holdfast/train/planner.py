@@ -5,24 +5,133 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from holdfast.data.host_memory import free_memory
-from holdfast.train.memory import Budget, Limit, budget, give_back, held
-from holdfast.train.plan import Fixed, MemoryPlan, choose
-from holdfast.train.probe import Cost, Line, Probe
+from holdfast.devices import Precision
+from holdfast.models.detector import Detector
+from holdfast.train.memory import Budget, Limit, budget, give_back, held, parse_limit
+from holdfast.train.plan import LEVELS, Fixed, MemoryPlan, choose, given
+from holdfast.train.probe import Cost, Line, Loss, Probe
 
+LARGEST = 1024  # images of a batch that is chosen
 # Rough share of the memory of a pass that each level leaves. Only decides whether one image may be tried.
 _SHARES = {"none": 1.0, "norm": 0.7, "stages": 0.4}
 _LIVE_BATCHES = 4  # on the host: two being made, one in use, one spare
 
 
+def plan_run(
+    model: Detector,
+    loss: Loss,
+    *,
+    make_optimizer: Callable[[Detector, int], Optimizer],
+    precision: Precision,
+    channels_last: bool,
+    side: int,
+    boxes: int,
+    images: int,
+    batch: int,
+    accumulate: int,
+    micro_batch: int,
+    ckpt: str,
+    memory_limit: str,
+    headroom: float,
+    average: bool,
+    host_images: int,
+    sharing: int,
+    conf: float,
+    iou: float,
+    max_det: int,
+    nms: bool | None,
+) -> MemoryPlan:
+    """Plans how the steps of a run fit into memory; the model is as before afterwards.
+
+    Args:
+        model: training form, on its device.
+        loss: as in training.
+        make_optimizer: builds the run's optimizer over a model, for a batch of so many images.
+        precision, channels_last: as in training.
+        side: largest side of the input, pixels.
+        boxes: most boxes that an image may show.
+        images: images of the data set, which no batch exceeds.
+        batch: images at a time as the user sees it; -1 takes the most that need no splitting.
+        accumulate: such batches per optimizer step; micro-batches have at most one of them.
+        micro_batch: images at a time; 0 decides.
+        ckpt: "auto", "off", or the level of recompute.
+        memory_limit: as in `memory.parse_limit`.
+        headroom: share of the budget that stays free.
+        average: whether the run keeps a moving average.
+        host_images: bytes of decoded images that the loader will hold.
+        sharing: processes of this run on the same device or, on a CPU, the same machine.
+        conf, iou, max_det, nms: of the run's validation.
+
+    Raises:
+        SettingsError: `memory_limit` is no amount of memory.
+    """
+    limit = parse_limit(memory_limit)
+    levels = {"auto": LEVELS, "off": LEVELS[:1]}.get(ckpt, (ckpt,))
+    if batch == -1 and ckpt == "auto":
+        levels = LEVELS[:1]
+    whole = -1 if batch == -1 else min(batch * accumulate, images)
+    if micro_batch and ckpt != "auto" and batch != -1:
+        return given(
+            batch=whole,
+            micro_batch=min(micro_batch, batch),
+            recompute=levels[0],
+            precision=precision.note,
+        )
+    probe = Probe(
+        model,
+        loss,
+        precision=precision,
+        channels_last=channels_last,
+        side=side,
+        boxes=boxes,
+    )
+    plan = plan_step(
+        probe,
+        make_optimizer=lambda of: make_optimizer(of, images if batch == -1 else whole),
+        limit=limit,
+        headroom=headroom,
+        average=average,
+        host_images=host_images,
+        batch=whole,
+        most=None if batch == -1 else min(batch, whole),
+        levels=levels,
+        micro_batch=micro_batch or None,
+        sharing=sharing,
+        largest_batch=min(images, LARGEST),
+        conf=conf,
+        iou=iou,
+        max_det=max_det,
+        nms=nms,
+    )
+    if batch == -1 and accumulate > 1:
+        count = min(plan.batch * accumulate, images)
+        plan = replace(plan, batch=count, parts=-(-count // plan.micro_batch))
+    return plan
+
+
+def most_boxes(offsets: npt.NDArray[np.integer], *, joined: int, mixed: bool) -> int:
+    """Boxes of the fullest picture that a data set can make: its fullest images in one mosaic.
+
+    Args:
+        offsets: (N + 1,) where the boxes of each image start.
+        joined: images of a mosaic; 1 without mosaics.
+        mixed: whether two pictures may be blended or boxes doubled.
+    """
+    counts = np.sort(np.diff(offsets))[::-1][:joined]
+    return int(counts.sum()) * (2 if mixed else 1)
+
+
 def plan_step(
     probe: Probe,
     *,
-    make_optimizer: Callable[[nn.Module], Optimizer],
+    make_optimizer: Callable[[Detector], Optimizer],
     limit: Limit | None,
     headroom: float,
     average: bool,
@@ -32,7 +141,7 @@ def plan_step(
     levels: Sequence[str],
     micro_batch: int | None,
     sharing: int = 1,
-    largest_batch: int = 1024,
+    largest_batch: int = LARGEST,
     conf: float,
     iou: float,
     max_det: int,
@@ -45,14 +154,11 @@ def plan_step(
 
     Args:
         probe: of the model, which is on its device.
+        batch, most, levels, micro_batch, largest_batch: as in `plan.choose`.
         make_optimizer: builds the run's optimizer over a model.
         limit: what the user allows.
-        headroom: share of the budget that stays free.
-        average: whether the run will keep a moving average, which is not there yet.
-        host_images: bytes of decoded images that the loader will hold; counts on a CPU only.
-        batch, most, levels, micro_batch, largest_batch: as in `plan.choose`.
-        sharing: processes of this run on the same device or, on a CPU, the same machine.
-        conf, iou, max_det, nms: of the run's validation.
+
+    The others are as in `plan_run`.
     """
     device = probe.device
     on_host = device.type == "cpu"

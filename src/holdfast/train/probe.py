@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from holdfast.data.batch import scaled
@@ -238,7 +238,7 @@ class Probe:
             )
         return Measured(images, peak.grown, time.perf_counter() - start)
 
-    def optimizer_bytes(self, make: Callable[[nn.Module], Optimizer]) -> int:
+    def optimizer_bytes(self, make: Callable[[Detector], Optimizer]) -> int:
         """Bytes of the state an optimizer keeps, found by one step of another one over a copy of the model.
 
         Args:
@@ -280,7 +280,7 @@ def worst_batch(images: int, *, side: int, boxes: int, classes: int) -> tuple[Te
 
 
 @contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
+def _untouched(model: Detector) -> Iterator[None]:
     """Trains in the block; afterwards modes, gradients, buffers and random states are as before it."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(p, p.grad) for p in model.parameters()]

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
 from holdfast.data.loader import TrainLoader
-from holdfast.data.reader import EvalReader, TrainReader
+from holdfast.data.reader import EvalReader, TrainReader, recent_bytes
 from holdfast.data.samples import TrainSamples
 from holdfast.data.storing import Opened, open_store
 from holdfast.devices import Device, choose_device, choose_precision
@@ -34,20 +35,23 @@ from holdfast.train.checkpoint import Progress, read_checkpoint, restore
 from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
 from holdfast.train.loop import Outputs, Plan, columns, run_epochs
+from holdfast.train.micro import MicroBatch
 from holdfast.train.monitor import Monitor, duration
 from holdfast.train.optim import (
+    OptimChoice,
     build_optimizer,
     choose_optimizer,
     scaled_weight_decay,
     steps_per_epoch,
 )
+from holdfast.train.planner import most_boxes, plan_run
 from holdfast.train.roles import Evaluator, Reporter
 from holdfast.train.schedule import Schedule, Shape
 from holdfast.train.step import Stepper
 
 RESUME_KEYS = frozenset(
     ("device", "workers", "cache", "cache_budget", "epochs", "patience", "val_interval", "save_period")
-) | {"nosave", "noval", "verbose", "plots"}
+) | {"micro_batch", "ckpt", "memory_limit", "headroom", "nosave", "noval", "verbose", "plots"}
 
 
 @dataclass
@@ -110,38 +114,71 @@ def fit(
     model = _placed(loaded, settings, device)
     stride = max(model.strides)
     imgsz = max(-(-settings.imgsz // stride) * stride, 64)
-    batch = min(settings.batch, len(train_index))
+    largest = round(imgsz * (1 + settings.multi_scale))
+    images = image_cache or Path(settings.project) / "images"
+    train_store, val_store = _stores(settings, train_index, val_index, (largest, imgsz), images)
+    loss = criterion(
+        model.outputs,
+        strides=model.strides,
+        reg_max=model.reg_max,
+        box=settings.box,
+        cls=settings.cls,
+        dfl=settings.dfl,
+        label_smoothing=settings.label_smoothing,
+    )
+
+    def optimizer_over(of: Detector, batch: int) -> tuple[OptimChoice, Optimizer]:
+        choice = choose_optimizer(
+            settings.optimizer,
+            steps=steps_per_epoch(len(train_index), batch) * settings.epochs,
+            classes=len(names),
+            lr0=settings.lr0,
+            momentum=settings.momentum,
+            warmup_bias_lr=settings.warmup_bias_lr,
+            long_run=of.long_run_optimizer,
+        )
+        decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
+        return choice, build_optimizer(of, choice, weight_decay=decay, class_branches=of.class_branches)
+
+    with _repeatable(settings.deterministic):
+        memory = plan_run(
+            model,
+            loss,
+            make_optimizer=lambda of, batch: optimizer_over(of, batch)[1],
+            precision=precision,
+            channels_last=settings.channels_last,
+            side=-(-largest // stride) * stride,
+            boxes=_most_boxes(settings, train_index),
+            images=len(train_index),
+            batch=settings.batch if content is None or settings.batch > 0 else content["facts"]["batch"],
+            accumulate=settings.accumulate if content is None or settings.batch > 0 else 1,
+            micro_batch=settings.micro_batch,
+            ckpt=str(settings.ckpt),
+            memory_limit=settings.memory_limit,
+            headroom=settings.headroom,
+            average=settings.ema,
+            host_images=recent_bytes(train_index.sizes, largest)
+            + (train_store.promised + val_store.promised if settings.cache == "ram" else 0),
+            sharing=1,
+            conf=settings.conf,
+            iou=settings.iou,
+            max_det=settings.max_det,
+            nms=settings.nms,
+        )
+    batch = memory.batch
+    # model.recompute(memory.recompute)
     steps = steps_per_epoch(len(train_index), batch)
-    choice = choose_optimizer(
-        settings.optimizer,
-        steps=steps * settings.epochs,
-        classes=len(names),
-        lr0=settings.lr0,
-        momentum=settings.momentum,
-        warmup_bias_lr=settings.warmup_bias_lr,
-        long_run=model.long_run_optimizer,
-    )
-    decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
-    optimizer = build_optimizer(
-        model, choice, weight_decay=decay, class_branches=model.class_branches
-    )
+    choice, optimizer = optimizer_over(model, batch)
     ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
     stepper = Stepper(
         model,
-        criterion(
-            model.outputs,
-            strides=model.strides,
-            reg_max=model.reg_max,
-            box=settings.box,
-            cls=settings.cls,
-            dfl=settings.dfl,
-            label_smoothing=settings.label_smoothing,
-        ),
+        loss,
         optimizer,
         ema=ema,
         precision=precision,
         clip_norm=settings.clip_norm,
         channels_last=settings.channels_last,
+        micro=MicroBatch(memory.micro_batch if memory.parts > 1 else None),
     )
     progress = Progress()
     if content is not None:
@@ -156,9 +193,6 @@ def fit(
         folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
     (folder / "weights").mkdir(exist_ok=True)
     settings.dump(folder / "args.yaml")
-    largest = round(imgsz * (1 + settings.multi_scale))
-    images = image_cache or Path(settings.project) / "images"
-    train_store, val_store = _stores(settings, train_index, val_index, (largest, imgsz), images)
     samples = TrainSamples(
         train_index,
         imgsz=imgsz,
@@ -197,12 +231,13 @@ def fit(
         precision=precision.note,
         optimizer=choice.note,
         batch=batch,
-        asked_batch=settings.batch,
+        asked_batch=settings.batch * settings.accumulate,
         imgsz=imgsz,
         asked_imgsz=settings.imgsz,
         fraction=settings.fraction,
         cache=[opened.note for opened in (train_store, val_store) if opened.note],
         augmentation=samples.remarks(),
+        plan=memory,
     )
     write_json(folder / "manifest.json", facts)
     for line in announcement(facts, folder, progress):
@@ -235,7 +270,7 @@ def fit(
         names=names,
         imgsz=imgsz,
         stride=stride,
-        batch=2 * batch,
+        batch=memory.val_batch,
         workers=settings.threads,
         rect=True,
         device=device.device,
@@ -355,6 +390,13 @@ def _stores(
         promised=train.promised,
     )
     return train, val
+
+
+def _most_boxes(settings: TrainSettings, index: Index) -> int:
+    """Most boxes that the augmentation can bring into one picture."""
+    joined = 4 if settings.mosaic_tiles == "4" else 9
+    doubled = settings.mixup > 0 or settings.cutmix > 0 or settings.copy_paste > 0
+    return most_boxes(index.offsets, joined=joined if settings.mosaic > 0 else 1, mixed=doubled)
 
 
 def _remedy(settings: TrainSettings) -> str:
