@@ -43,7 +43,7 @@ def _one(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     try:
-        with Ranks(place(), device=torch.device("cpu"), timeout=timeout) as ranks:
+        with Ranks(place(), timeout=timeout) as ranks:
             found.put((rank, work(ranks, *given)))
     except Exception as error:
         found.put((rank, error))

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from holdfast.devices import Device, choose_device, choose_precision
+from holdfast.devices import Device, choose_device, choose_device_of_rank, choose_precision
 from holdfast.errors import DeviceError, SettingsError
 from holdfast.settings import TrainSettings
 
@@ -30,8 +30,19 @@ def test_every_spelling_of_the_first_gpu_means_it(given: object, monkeypatch: py
 
 @pytest.mark.parametrize("given", ["0,1", [0, 1], (0, 1), "cuda:0,1"])
 def test_several_devices_are_refused_in_one_sentence(given: object) -> None:
-    with pytest.raises(DeviceError, match=r"several devices, and this version runs on one\. Name one"):
+    with pytest.raises(DeviceError, match=r"several devices, and only training runs on several\. Name one"):
         choose_device(TrainSettings(device=given).device)
+
+
+def test_ranks_on_the_cpu_and_devices_are_counted() -> None:
+    assert TrainSettings(device=[0, 2]).processes == 2
+    assert TrainSettings(device="cuda:0,1,3").processes == 3
+    assert TrainSettings(device="cpu", ranks=4).processes == 4
+    assert TrainSettings().processes == 1
+    with pytest.raises(SettingsError, match="ranks=2 is for device=cpu; name the GPUs"):
+        TrainSettings(ranks=2)
+    with pytest.raises(SettingsError, match="names 1 twice"):
+        TrainSettings(device="1,1")
 
 
 class Driver:
@@ -112,3 +123,23 @@ def test_mixed_precision_can_be_switched_off_and_forced_on_the_cpu() -> None:
 def test_float16_on_the_cpu_is_refused() -> None:
     with pytest.raises(SettingsError, match="float16"):
         choose_precision(CPU, amp=True, amp_dtype="float16")
+
+
+def test_each_rank_takes_the_device_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    Driver(monkeypatch, [5, 7, "CUDA error: broken"])
+    chosen = [choose_device_of_rank("", local_rank=rank, local_world=2).device for rank in range(2)]
+    assert chosen == [torch.device("cuda:0"), torch.device("cuda:1")]
+    assert choose_device_of_rank("1,0", local_rank=0, local_world=2).device == torch.device("cuda:1")
+    assert choose_device_of_rank("cpu", local_rank=1, local_world=2).device == CPU
+    with pytest.raises(DeviceError, match=r"Device 2 cannot be one of several: it cannot be used: CUDA"):
+        choose_device_of_rank("0,2", local_rank=1, local_world=2)
+    with pytest.raises(DeviceError, match="names 1 for 2 processes"):
+        choose_device_of_rank("0", local_rank=0, local_world=2)
+    with pytest.raises(DeviceError, match="4 processes were started on this machine, which has 3"):
+        choose_device_of_rank("", local_rank=0, local_world=4)
+
+
+def test_ranks_without_a_gpu_share_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    choice = choose_device_of_rank("", local_rank=1, local_world=2)
+    assert (choice.device, choice.fallback) == (CPU, False)

@@ -14,9 +14,9 @@ LAYERS = (
     ("geometry",),
     ("nn",),
     ("models", "losses", "data", "evaluate", "weights"),
-    ("post", "load", "devices", "runs"),
+    ("post", "load", "devices", "runs", "memory"),
     ("train", "val", "predict", "report"),
-    ("api", "checking", "cli", "conversion", "demo", "downloads", "__init__"),
+    ("api", "checking", "cli", "conversion", "demo", "downloads", "launching", "__init__", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 SIDE = ("errors", "settings")

@@ -234,15 +234,35 @@ class YOLO:
 
 
 def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
-    """Runs `holdfast train`."""
+    """Runs `holdfast train`: here, or in one process per device when settings name several."""
     if not settings.resume:
         settings.require("model", "data")
+    _say_notes(settings.notes, settings.verbose, say)
+    from holdfast.launching import launch_train, processes
+
+    count = processes(settings)
+    return launch_train(settings, count, say=say) if count > 1 else train_here(settings, say=say)
+
+
+def train_here(
+    settings: TrainSettings,
+    *,
+    say: Say = print,
+    folder: Path | None = None,
+    made: Callable[[Path], None] | None = None,
+) -> TrainResult:
+    """Trains in this process, which may be one rank of several.
+
+    Args:
+        say: where lines go.
+        folder: the run folder to write into; None makes one.
+        made: told the run folder as soon as there is one.
+    """
     from holdfast.downloads import images_folder, index_folder
     from holdfast.report import run as reporter
     from holdfast.train.session import fit
     from holdfast.val.run import Evaluator
 
-    _say_notes(settings.notes, settings.verbose, say)
     if not settings.resume:
         settings = _with_located(settings, "model", "weights", "pretrained")
     return fit(
@@ -253,6 +273,8 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
         index_cache=index_folder(),
         image_cache=images_folder(),
         scanned=_scan_line(settings.verbose and say is print),
+        folder=folder,
+        made=made,
     )
 
 

@@ -46,7 +46,7 @@ def choose_device(wanted: str) -> Device:
         return Device(torch.device("cpu"), "cpu, because this machine has no MPS device", fallback=True)
     if "," in text:
         raise DeviceError(
-            f"Device '{wanted}' names several devices, and this version runs on one.",
+            f"Device '{wanted}' names several devices, and only training runs on several.",
             hint="Name one, for example --device 0.",
         )
     if text == "cuda":
@@ -71,6 +71,48 @@ def choose_device(wanted: str) -> Device:
         found = "this machine has no CUDA device"
     note = f"cpu, because device {number} was asked for and {found}"
     return Device(torch.device("cpu"), note, fallback=True)
+
+
+def choose_device_of_rank(wanted: str, *, local_rank: int, local_world: int) -> Device:
+    """Chooses the device of one of several processes of this machine; none falls back by itself.
+
+    Args:
+        wanted: `cpu`, as many GPUs as there are processes (`0,1`), or `''` for the GPU of the process's
+            number, and the CPU where there is no GPU.
+        local_rank: number of the process on this machine, from 0.
+        local_world: processes on this machine.
+
+    Raises:
+        DeviceError: a device that is not there or cannot compute, or another number of devices.
+    """
+    names = [word for word in wanted.strip().lower().removeprefix("cuda:").split(",") if word.strip()]
+    if not names or names == ["cuda"]:
+        count, reason = _cuda_devices()
+        if not count and not names:
+            why = f"CUDA cannot be used: {reason}" if reason else "no CUDA device found"
+            note = f"cpu ({torch.get_num_threads()} threads each, {why})"
+            return Device(torch.device("cpu"), note, fallback=bool(reason))
+        names = [str(number) for number in range(count)]
+        if count < local_world:
+            raise DeviceError(
+                f"{local_world} processes were started on this machine, which has {count} CUDA devices.",
+                hint="Start one process per device, or give --device cpu.",
+            )
+        names = names[:local_world]
+    if names == ["cpu"]:
+        return Device(torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads each)")
+    if len(names) != local_world:
+        raise DeviceError(
+            f"Device '{wanted}' names {len(names)} for {local_world} processes on this machine.",
+            hint="Leave --device out under torchrun: each process takes the GPU of its number.",
+        )
+    found = choose_device(names[local_rank])
+    if found.fallback:
+        raise DeviceError(
+            f"Device {names[local_rank]} cannot be one of several: {found.note.partition(' and ')[2]}.",
+            hint="Name others with --device; 'holdfast env' lists what is there.",
+        )
+    return found
 
 
 def _most_free() -> Device:

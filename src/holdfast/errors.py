@@ -78,13 +78,13 @@ class RankError(HoldfastError):
     checkpoint.
     """
 
-    exit_code = 7
+    exit_code = 8
 
 
 class OutOfMemory(HoldfastError):
     """Not even the smallest piece of the work fits into memory."""
 
-    exit_code = 8
+    exit_code = 7
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

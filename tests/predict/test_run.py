@@ -135,3 +135,20 @@ def test_a_deployed_model_is_not_turned_into_halves_behind_the_users_back() -> N
     deployed = build("gelan-t", classes=2).deploy()
     Predictor(deployed, dtype=torch.bfloat16)
     assert all(p.dtype == torch.float32 for p in deployed.parameters())
+
+
+def test_memory_that_runs_out_makes_smaller_batches_and_the_same_boxes(detector: Any) -> None:
+    pictures = [picture(64, 64, (8 * i, 0, 8 * i + 16, 16)) for i in range(5)]
+    alone = [item.result.boxes.data for item in found(Predictor(detector, imgsz=64, batch=5), pictures)]
+    said: list[str] = []
+
+    def meter(_: Any, args: tuple[torch.Tensor, ...]) -> None:
+        if len(args[0]) > 2:
+            raise MemoryError
+
+    hook = detector.register_forward_pre_hook(meter)
+    items = found(Predictor(detector, imgsz=64, batch=5, say=said.append), pictures)
+    hook.remove()
+    assert said == ["out of memory with 5 images at a time (MemoryError); going on with 2"]
+    for item, want in zip(items, alone, strict=True):
+        assert torch.equal(item.result.boxes.data, want)

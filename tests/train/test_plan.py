@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from holdfast.train.memory import Budget
-from holdfast.train.plan import ENOUGH, Fixed, MemoryPlan, choose, given
+from holdfast.memory.budget import Budget
+from holdfast.nn import recompute
+from holdfast.train.plan import ENOUGH, LEVELS, Fixed, MemoryPlan, choose, given, tightest
 from holdfast.train.probe import Cost, Line, Measured, fit
 
 GIB = 2**30
@@ -25,7 +26,7 @@ def plan(gib: float, *, batch: int = 64, tried: list[str] | None = None, **keys:
     def cost(level: str) -> Cost | None:
         if tried is not None and level not in tried:
             tried.append(level)
-        found: dict[str, Cost | None] = keys.get("costs", COSTS)
+        found: dict[Any, Cost | None] = keys.get("costs", COSTS)
         return found[level]
 
     rest = {key: value for key, value in keys.items() if key != "costs"}
@@ -140,7 +141,7 @@ def test_what_the_loader_holds_is_not_free() -> None:
 def test_a_plan_reads_as_sentences_and_plain_values() -> None:
     made = plan(4.9)
     first, second, *rest = made.lines()
-    assert first.startswith("batch 64 in 3 micro-batches of 22, recompute of batch norm")
+    assert first.startswith("64 images a step in 3 micro-batches of 22, recompute of batch norm")
     assert second == "predicted peak 3.8 GiB of 4.9 GiB"
     assert rest == list(made.reasons)
     assert made.as_dict()["micro_batch"] == 22
@@ -162,5 +163,11 @@ def test_lines_go_through_what_was_measured() -> None:
     assert fit([Measured(1, 300, 1.0)]).bytes == Line(0, 300)
 
 
-def test_enough_is_what_the_texts_say() -> None:
+def test_one_plan_for_all_ranks_fits_on_each() -> None:
+    made = tightest([plan(5), plan(4.9), plan(17)])  # 16 at a time; 22 with norm; all
+    assert (made.batch, made.micro_batch, made.parts, made.recompute) == (64, 16, 4, "norm")
+
+
+def test_numbers_and_levels_are_those_of_the_texts() -> None:
     assert ENOUGH == 16
+    assert LEVELS == recompute.LEVELS

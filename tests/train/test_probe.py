@@ -10,9 +10,9 @@ from torch import Tensor
 
 from holdfast.devices import choose_precision
 from holdfast.losses.detect import criterion
+from holdfast.memory.budget import Limit, held
 from holdfast.models.detector import Detector
 from holdfast.models.registry import build
-from holdfast.train.memory import Limit, held
 from holdfast.train.optim import build_optimizer, choose_optimizer
 from holdfast.train.plan import LEVELS, MemoryPlan
 from holdfast.train.planner import plan_step
@@ -28,7 +28,10 @@ def probe(model: Detector, *, side: int, boxes: int = 50, amp: bool = False) -> 
         label_smoothing=0.0,
     )  # fmt: skip
     precision = choose_precision(CPU, amp=amp, amp_dtype="auto")
-    return Probe(model, loss, precision=precision, channels_last=True, side=side, boxes=boxes)
+    return Probe(
+        model, loss, precision=precision, channels_last=True, side=side, boxes=boxes,
+        recompute=model.recompute,
+    )  # fmt: skip
 
 
 def planned(model: Detector, **keys: Any) -> MemoryPlan:
@@ -44,7 +47,7 @@ def planned(model: Detector, **keys: Any) -> MemoryPlan:
         "headroom": 0.08,
         "average": True,
         "batch": 8,
-        "levels": ("none",),
+        "levels": LEVELS,
         "micro_batch": None,
         "conf": 0.001,
         "iou": 0.7,
@@ -148,7 +151,3 @@ def test_the_worst_batch_is_always_the_same_and_full() -> None:
     assert targets.image.tolist() == [0] * 20 + [1] * 20 + [2] * 20
     assert (targets.boxes[:, 2:] - targets.boxes[:, :2]).amax() <= 33
     assert int(targets.classes.max()) < 4
-
-
-def test_levels_of_the_plan_are_those_of_the_texts() -> None:
-    assert LEVELS == ("none", "norm", "stages")

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -114,3 +115,22 @@ def test_another_class_count_and_a_missing_split_are_refused(
         validate(write_demo(tmp_path / "demo", images=5), tmp_path, detector)
     with pytest.raises(DataError, match="'test'"):
         validate(cells, tmp_path, detector, split="test")
+
+
+def test_a_validation_that_runs_out_of_memory_goes_on_in_pieces_with_the_same_result(
+    cells: Path, tmp_path: Path, detector: Any
+) -> None:
+    whole, _, _ = validate(cells, tmp_path, detector, batch=4)
+
+    def meter(_: Any, args: tuple[torch.Tensor, ...]) -> None:
+        if len(args[0]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = detector.register_forward_pre_hook(meter)
+    pieces, _, lines = validate(cells, tmp_path, detector, batch=4)
+    hook.remove()
+    assert pieces.metrics.results_dict == whole.metrics.results_dict
+    assert sum("out of memory" in line for line in lines) == 2  # 4 and 2 images; then it is known
+    for (a, rows), (b, others) in zip(whole.predictions, pieces.predictions, strict=True):
+        assert a == b
+        assert torch.equal(rows, others)

@@ -52,6 +52,7 @@ class MemoryStore:
     """
 
     def __init__(self, rooms: Rooms, limit: int) -> None:
+        self.limit = limit
         self.starts, self.kept = _layout(rooms, limit)
         size = int(self.starts[self.kept])
         self.file: int | None = None
@@ -73,6 +74,7 @@ class MemoryStore:
             OSError: that process has ended or belongs to another user.
         """
         store = cls.__new__(cls)
+        store.limit = limit
         store.starts, store.kept = _layout(rooms, limit)
         store.file = os.open(address, os.O_RDWR)
         store._map(mmap.mmap(store.file, int(store.starts[store.kept])))

@@ -14,10 +14,12 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from holdfast.errors import SettingsError
 from holdfast.models.heads.detect import DetectHead
 from holdfast.models.outputs import DetectOutputs, Outputs
 from holdfast.models.published import KeyMap, Layout
 from holdfast.nn.fuse import fold
+from holdfast.nn.recompute import LEVELS, Level, Recomputing
 
 
 class Detector(nn.Module, ABC):
@@ -136,6 +138,26 @@ class Detector(nn.Module, ABC):
             "box_groups": head.box_groups,
             "branch": None,
         }
+
+    def recompute(self, level: Level) -> None:
+        """Chooses what training keeps for backward and what it makes again; answers and gradients stay.
+
+        Evaluation and copies for it (average, deployed form) know no difference. Not part of the state.
+
+        Args:
+            level: "none" keeps everything; "norm" keeps the outputs of convolutions and makes batch norm,
+                SiLU and what joins them again; "stages" keeps the inputs of whole stages.
+
+        Raises:
+            SettingsError: another level.
+        """
+        if level not in LEVELS:
+            raise SettingsError(
+                f"There is no recompute level '{level}'.", hint=f"Levels are {', '.join(LEVELS)}."
+            )
+        for module in self.modules():
+            if isinstance(module, Recomputing):
+                module.level = level
 
     def deploy(self, *, nms: bool | None = None) -> Self:
         """Returns the inference form: one branch, kernels folded, evaluation mode, no gradients.

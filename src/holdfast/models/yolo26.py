@@ -30,6 +30,7 @@ from holdfast.nn.c3 import Bottleneck, C3k, C3k2
 from holdfast.nn.conv import Conv
 from holdfast.nn.join import join
 from holdfast.nn.pool import SPPF, upsample
+from holdfast.nn.recompute import Recomputing, detached
 
 STRIDES = (8, 16, 32)
 
@@ -79,7 +80,7 @@ class Pyramid(NamedTuple):
     p5: Tensor
 
 
-class Backbone(nn.Module):
+class Backbone(Recomputing):
     """Stem, four stages, spatial pyramid and attention at stride 32."""
 
     def __init__(self, spec: Spec) -> None:
@@ -99,15 +100,15 @@ class Backbone(nn.Module):
         self.attention = C2PSA(c5, depth=spec.repeats)
 
     def forward(self, x: Tensor) -> Pyramid:
-        x = self.stage2(self.stem2(self.stem1(x)))  # stride 4
-        p3 = self.stage3(self.down3(x))
+        x = self.stage(self.stage(x, self.stem1, self.stem2), self.stage2)  # stride 4
+        p3 = self.stage(x, self.down3, self.stage3)
         del x
-        p4 = self.stage4(self.down4(p3))
-        p5 = self.attention(self.spp(self.stage5(self.down5(p4))))
+        p4 = self.stage(p3, self.down4, self.stage4)
+        p5 = self.stage(p4, self.down5, self.stage5, self.spp, self.attention)
         return Pyramid(p3, p4, p5)
 
 
-class Neck(nn.Module):
+class Neck(Recomputing):
     """Coarse context carried down to strides 16 and 8, then fine detail back up to strides 16 and 32."""
 
     def __init__(self, spec: Spec) -> None:
@@ -121,11 +122,11 @@ class Neck(nn.Module):
         self.out5 = _block(c4 + c5, c5, spec, inner="attention")
 
     def forward(self, pyramid: Pyramid) -> Pyramid:
-        n4 = self.up4(join((upsample(pyramid.p5), pyramid.p4)))
-        p3 = self.up3(join((upsample(n4), pyramid.p3)))
-        p4 = self.out4(join((self.down4(p3), n4)))
+        n4 = self.stage(join((upsample(pyramid.p5), pyramid.p4)), self.up4)
+        p3 = self.stage(join((upsample(n4), pyramid.p3)), self.up3)
+        p4 = self.stage(join((self.stage(p3, self.down4), n4)), self.out4)
         del n4
-        p5 = self.out5(join((self.down5(p4), pyramid.p5)))
+        p5 = self.stage(join((self.stage(p4, self.down5), pyramid.p5)), self.out5)
         return Pyramid(p3, p4, p5)
 
 
@@ -189,7 +190,7 @@ class YOLO26(Detector):
         """
         pyramid = self.neck(self.backbone(x))
         many = self.one_to_many(pyramid) if self.one_to_many is not None else None
-        one = self.one_to_one([p.detach() for p in pyramid]) if self.one_to_one is not None else None
+        one = self.one_to_one([detached(p) for p in pyramid]) if self.one_to_one is not None else None
         return DualOutputs(many, one)
 
     @staticmethod

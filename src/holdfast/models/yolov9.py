@@ -30,6 +30,7 @@ from holdfast.nn.conv import Conv
 from holdfast.nn.elan import ELAN1, RepNCSPELAN4
 from holdfast.nn.join import join
 from holdfast.nn.pool import SPPELAN, AConv, ADown, upsample
+from holdfast.nn.recompute import Recomputing
 
 STRIDES = (8, 16, 32)
 REG_MAX = 16
@@ -126,7 +127,7 @@ class Pyramid(NamedTuple):
     p5: Tensor
 
 
-class Backbone(nn.Module):
+class Backbone(Recomputing):
     """Stem and four stages. Returns the pyramid twice: for the neck and for the auxiliary branch."""
 
     def __init__(self, spec: Spec) -> None:
@@ -145,16 +146,16 @@ class Backbone(nn.Module):
         self.stage5 = stage5.build(down5)
 
     def forward(self, x: Tensor) -> tuple[Pyramid, Pyramid]:
-        x = self.stage2(self.stem2(self.stem1(x)))  # stride 4
-        p3 = self.stage3(self.down3(x))
+        x = self.stage(self.stage(x, self.stem1, self.stem2), self.stage2)  # stride 4
+        p3 = self.stage(x, self.down3, self.stage3)
         del x
-        p4 = self.stage4(self.down4(p3))
-        p5 = self.stage5(self.down5(p4))
+        p4 = self.stage(p3, self.down4, self.stage4)
+        p5 = self.stage(p4, self.down5, self.stage5)
         pyramid = Pyramid(p3, p4, p5)
         return pyramid, pyramid
 
 
-class TwinBackbone(nn.Module):
+class TwinBackbone(Recomputing):
     """Two backbones over the same image; the first offers each level to that and all finer levels.
 
     Returns the second's pyramid for the neck and the first's for the auxiliary branch.
@@ -172,9 +173,11 @@ class TwinBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Pyramid, Pyramid]:
         a, b = self.first, self.second
-        p1 = a.stem1(x)
-        p2 = a.stage2(a.stem2(p1))
-        first = Pyramid(p3 := a.stage3(a.down3(p2)), p4 := a.stage4(a.down4(p3)), a.stage5(a.down5(p4)))
+        p1 = self.stage(x, a.stem1)
+        p2 = self.stage(p1, a.stem2, a.stage2)
+        p3 = self.stage(p2, a.down3, a.stage3)
+        p4 = self.stage(p3, a.down4, a.stage4)
+        first = Pyramid(p3, p4, self.stage(p4, a.down5, a.stage5))
         # offers[level] collects, finest source first, what that level of the second backbone adds.
         offers: list[list[Tensor]] = [[] for _ in self.links]
         for link, source in zip(self.links, (p1, p2, *first), strict=True):
@@ -182,16 +185,16 @@ class TwinBackbone(nn.Module):
                 offers[level].append(part)
         del p1, p2, p3, p4, source, part
 
-        y = cb_fuse(b.stem1(x), offers.pop(0))
-        y = b.stage2(cb_fuse(b.stem2(y), offers.pop(0)))
-        p3 = b.stage3(cb_fuse(b.down3(y), offers.pop(0)))
+        y = cb_fuse(self.stage(x, b.stem1), offers.pop(0))
+        y = self.stage(cb_fuse(self.stage(y, b.stem2), offers.pop(0)), b.stage2)
+        p3 = self.stage(cb_fuse(self.stage(y, b.down3), offers.pop(0)), b.stage3)
         del y
-        p4 = b.stage4(cb_fuse(b.down4(p3), offers.pop(0)))
-        p5 = b.stage5(cb_fuse(b.down5(p4), offers.pop(0)))
+        p4 = self.stage(cb_fuse(self.stage(p3, b.down4), offers.pop(0)), b.stage4)
+        p5 = self.stage(cb_fuse(self.stage(p4, b.down5), offers.pop(0)), b.stage5)
         return Pyramid(p3, p4, p5), first
 
 
-class TopDown(nn.Module):
+class TopDown(Recomputing):
     """Spatial pyramid at stride 32, then coarse context carried down to strides 16 and 8."""
 
     def __init__(self, spec: Spec) -> None:
@@ -204,9 +207,9 @@ class TopDown(nn.Module):
         self.up3 = up3.build(up4.width + w3)
 
     def forward(self, pyramid: Pyramid) -> Pyramid:
-        n5 = self.spp(pyramid.p5)
-        n4 = self.up4(join((upsample(n5), pyramid.p4)))
-        n3 = self.up3(join((upsample(n4), pyramid.p3)))
+        n5 = self.stage(pyramid.p5, self.spp)
+        n4 = self.stage(join((upsample(n5), pyramid.p4)), self.up4)
+        n3 = self.stage(join((upsample(n4), pyramid.p3)), self.up3)
         return Pyramid(n3, n4, n5)
 
 
@@ -224,9 +227,9 @@ class Neck(TopDown):
 
     def forward(self, pyramid: Pyramid) -> Pyramid:
         p3, n4, n5 = super().forward(pyramid)
-        p4 = self.out4(join((self.down4(p3), n4)))
+        p4 = self.stage(join((self.stage(p3, self.down4), n4)), self.out4)
         del n4
-        p5 = self.out5(join((self.down5(p4), n5)))
+        p5 = self.stage(join((self.stage(p4, self.down5), n5)), self.out5)
         return Pyramid(p3, p4, p5)
 
 
@@ -244,7 +247,7 @@ class AuxiliaryNeck(nn.Module):
         return branch
 
 
-class AuxiliaryReversible(nn.Module):
+class AuxiliaryReversible(Recomputing):
     """Auxiliary branch of m, c: reads the image again, and adds the backbone's maps before each stage."""
 
     def __init__(self, spec: Spec, *, classes: int, shape: HeadShape) -> None:
@@ -261,11 +264,11 @@ class AuxiliaryReversible(nn.Module):
             for level, part in enumerate(link(source)):
                 offers[level].append(part)
         b = self.backbone
-        x = b.stage2(b.stem2(b.stem1(image)))
-        a3 = b.stage3(cb_fuse(b.down3(x), offers.pop(0)))
+        x = self.stage(self.stage(image, b.stem1, b.stem2), b.stage2)
+        a3 = self.stage(cb_fuse(self.stage(x, b.down3), offers.pop(0)), b.stage3)
         del x
-        a4 = b.stage4(cb_fuse(b.down4(a3), offers.pop(0)))
-        a5 = b.stage5(cb_fuse(b.down5(a4), offers.pop(0)))
+        a4 = self.stage(cb_fuse(self.stage(a3, b.down4), offers.pop(0)), b.stage4)
+        a5 = self.stage(cb_fuse(self.stage(a4, b.down5), offers.pop(0)), b.stage5)
         branch: Branch = self.head((a3, a4, a5))
         return branch
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from holdfast.nn.recompute import thrifty
 
 
 class CBLinear(nn.Module):
@@ -26,7 +29,7 @@ class CBLinear(nn.Module):
         self.conv = nn.Conv2d(c1, sum(widths), 1, bias=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.conv(x).split(self.widths, 1)  # type: ignore[no-any-return]
+        return torch.split(thrifty(self.conv, x), list(self.widths), 1)
 
 
 def cb_fuse(x: Tensor, offers: Sequence[Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from holdfast.nn.conv import Conv
 from holdfast.nn.join import fork, join
+from holdfast.nn.recompute import add_
 
 
 class Bottleneck(nn.Module):
@@ -31,8 +32,7 @@ class Bottleneck(nn.Module):
         self.cv2 = Conv(hidden, c, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.cv2(self.cv1(x))
-        return out.add_(x)
+        return add_(self.cv2(self.cv1(x)), x)
 
 
 class C3k(nn.Module):

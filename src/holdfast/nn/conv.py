@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from holdfast.nn.recompute import Recomputing, add_, derived, thrifty
+from holdfast.nn.recompute import batch_norm as recomputed_norm
+
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.03
 NARROW = 16
@@ -29,7 +32,9 @@ def batch_norm(width: int) -> nn.BatchNorm2d:
 
 def silu(x: Tensor) -> Tensor:
     """SiLU that overwrites its input when no gradient is recorded. The caller must own `x`."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
+    if not torch.is_grad_enabled():
+        return F.silu(x, inplace=True)
+    return derived(thrifty(F.silu, x), F.silu, x)
 
 
 def _is_narrow(x: Tensor) -> bool:
@@ -41,13 +46,11 @@ def _is_narrow(x: Tensor) -> bool:
     return x.shape[1] < NARROW and x.device.type == "cpu" and not x.is_contiguous()
 
 
-def _narrow_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Batch norm of a map in channels-last order by way of the plain order."""
-    normed: Tensor = bn(x.contiguous())
-    return normed.contiguous(memory_format=torch.channels_last)
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
-class Conv(nn.Module):
+class Conv(Recomputing):
     """Convolution, batch norm, SiLU. Maps (B, c1, H, W) to (B, c2, H/stride, W/stride) with "same" padding.
 
     Args:
@@ -68,10 +71,17 @@ class Conv(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
+        x = thrifty(self.conv, x)
         if self.bn is not None:
-            x = _narrow_norm(self.bn, x) if _is_narrow(x) else self.bn(x)
+            x = self._normed(self.bn, x)
         return silu(x) if self.act else x
+
+    def _normed(self, bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        narrow = _is_narrow(x)
+        if narrow:  # by way of the plain order
+            x = x.contiguous()
+        x = recomputed_norm(bn, x) if self.recomputes("norm") else bn(x)
+        return derived(_channels_last(x), _channels_last, x) if narrow else x
 
 
 class RepConvN(nn.Module):
@@ -83,4 +93,4 @@ class RepConvN(nn.Module):
         self.conv2 = Conv(c1, c2, 1, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return silu(self.conv1(x).add_(self.conv2(x)))
+        return silu(add_(self.conv1(x), self.conv2(x)))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from holdfast.nn.conv import Conv, RepConvN
 from holdfast.nn.join import join
+from holdfast.nn.recompute import add_
 
 
 class RepNBottleneck(nn.Module):
@@ -20,8 +21,8 @@ class RepNBottleneck(nn.Module):
         self.cv2 = Conv(c, c, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.cv2(self.cv1(x))
-        return out.add_(x)  # SiLU keeps its input for backward, not its output, so this may overwrite
+        # SiLU keeps its input for backward, not its output, so this may overwrite.
+        return add_(self.cv2(self.cv1(x)), x)
 
 
 class RepNCSP(nn.Module):

@@ -18,13 +18,15 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from holdfast.nn.recompute import derived
+
 
 def join(parts: Sequence[Tensor]) -> Tensor:
     """Maps (B, C_i, H, W) to one (B, sum C_i, H, W)."""
     if not torch.is_grad_enabled():
         return torch.cat(list(parts), 1)
     joined: Tensor = _Join.apply(*parts)  # type: ignore[no-untyped-call]
-    return joined
+    return derived(joined, _concatenated, *parts)
 
 
 def fork(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
@@ -36,7 +38,15 @@ def fork(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     if not torch.is_grad_enabled():
         return x, x[:, kept:].clone()
     whole, part = _Fork.apply(x, kept)  # type: ignore[no-untyped-call]
-    return whole, part
+    return derived(whole, _itself, x), derived(part, lambda x: x[:, kept:].clone(), x)
+
+
+def _concatenated(*parts: Tensor) -> Tensor:
+    return torch.cat(parts, 1)
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
 
 
 class _Fork(Function):

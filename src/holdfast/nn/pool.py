@@ -6,11 +6,14 @@ height and width. Dimensions: B batch, C channels, H W height and width.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from holdfast.nn.conv import Conv
 from holdfast.nn.join import join
+from holdfast.nn.recompute import add_, derived, thrifty
 
 
 class AConv(nn.Module):
@@ -21,7 +24,7 @@ class AConv(nn.Module):
         self.cv1 = Conv(c1, c2, 3, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.cv1(F.avg_pool2d(x, 2, 1))
+        out: Tensor = self.cv1(_smooth(x))
         return out
 
 
@@ -37,8 +40,10 @@ class ADown(nn.Module):
         self.cv2 = Conv(c1 // 2, c2 // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        a, b = F.avg_pool2d(x, 2, 1).chunk(2, 1)
-        return join((self.cv1(a), self.cv2(F.max_pool2d(b, 3, 2, 1))))
+        x = _smooth(x)
+        a, b = (derived(half, partial(_half, number=i), x) for i, half in enumerate(x.chunk(2, 1)))
+        pooled = derived(thrifty(_max_pool, b), _max_pool, b)
+        return join((self.cv1(a), self.cv2(pooled)))
 
 
 class SPPELAN(nn.Module):
@@ -52,7 +57,7 @@ class SPPELAN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = [self.cv1(x)]
         for _ in range(3):
-            y.append(F.max_pool2d(y[-1], 5, 1, 2))
+            y.append(derived(thrifty(_widest, y[-1]), _widest, y[-1]))
         out: Tensor = self.cv5(join(y))
         return out
 
@@ -71,11 +76,36 @@ class SPPF(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = [self.cv1(x)]
         for _ in range(3):
-            y.append(F.max_pool2d(y[-1], 5, 1, 2))
-        out: Tensor = self.cv2(join(y))
-        return out.add_(x)  # SiLU keeps its input for backward, not its output, so this may overwrite
+            y.append(derived(thrifty(_widest, y[-1]), _widest, y[-1]))
+        # SiLU keeps its input for backward, not its output, so this may overwrite.
+        return add_(self.cv2(join(y)), x)
 
 
 def upsample(x: Tensor) -> Tensor:
     """Nearest neighbour, factor two."""
+    return derived(_doubled(x), _doubled, x)
+
+
+def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """Mean of 2x2 neighbours with stride 1."""
+    return derived(thrifty(_mean, x), _mean, x)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2, 1)
+
+
+def _max_pool(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 3, 2, 1)
+
+
+def _widest(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 5, 1, 2)
+
+
+def _half(x: Tensor, *, number: int) -> Tensor:
+    return x.chunk(2, 1)[number]

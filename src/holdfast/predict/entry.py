@@ -87,6 +87,7 @@ def predict_settings(
         classes=settings.classes,
         agnostic=settings.agnostic_nms,
         batch=settings.batch,
+        say=say,
     )
     look = {
         "boxes": settings.show_boxes,

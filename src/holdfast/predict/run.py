@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import cv2
@@ -25,6 +25,7 @@ from torch import Tensor
 from holdfast.data.batch import scaled
 from holdfast.data.letterbox import Letterbox, apply, fit, smallest_shape
 from holdfast.errors import DataError
+from holdfast.memory.recover import Pieces
 from holdfast.models.detector import Detector
 from holdfast.post.decode import answer
 from holdfast.post.results import Results
@@ -77,6 +78,7 @@ class Predictor:
         batch: pictures per forward pass.
         rect: pad to the smallest multiple of the stride; False pads to the full square.
         ahead: pictures decoded in advance, at least `batch`.
+        say: told when memory ran out and a batch goes through the network in pieces.
 
     Raises:
         DataError: a class number the model does not have.
@@ -98,6 +100,7 @@ class Predictor:
         batch: int = 1,
         rect: bool = True,
         ahead: int = 4,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.names: Mapping[int, str] = model.names
         self.strides: Sequence[int] = model.strides
@@ -109,6 +112,7 @@ class Predictor:
         self.conf, self.iou, self.max_det, self.agnostic = conf, iou, max_det, agnostic
         self.classes = None if classes is None else tuple(classes)
         self.batch, self.rect, self.ahead = batch, rect, max(ahead, batch)
+        self.pieces = Pieces(batch, device=self.device, say=say)
         unknown = sorted(set(self.classes or ()) - set(self.names))
         if unknown:
             raise DataError(
@@ -169,7 +173,11 @@ class Predictor:
         answers: dict[int, Found] = {}
         for numbers in groups.values():
             group = [item for item in (items[n] for n in numbers) if not isinstance(item, Unreadable)]
-            answers.update(zip(numbers, self._detect(group), strict=True))
+            pieces = self.pieces.run(
+                len(group),
+                lambda start, stop: self._detect(group[start:stop]),  # noqa: B023
+            )
+            answers.update(zip(numbers, (found for piece in pieces for found in piece), strict=True))
         return [item if isinstance(item, Unreadable) else answers[n] for n, item in enumerate(items)]
 
     def _detect(self, group: Sequence[_Prepared]) -> list[Found]:

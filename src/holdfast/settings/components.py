@@ -54,6 +54,7 @@ AmpType = Annotated[
     BeforeValidator(lambda value: {"bf16": "bfloat16", "fp16": "float16"}.get(value, value)
                     if isinstance(value, str) else value)]
 Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
+SyncNorm = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
 Cache = Annotated[Literal["off", "ram", "disk"], BeforeValidator(_cache)]
 Workers = Annotated[int, BeforeValidator(lambda value: MAX_WORKERS if value == "auto" else value)]
@@ -109,6 +110,41 @@ class DeviceSettings(Settings):
 
     title: ClassVar[str] = "Device"
     device: Device = Field("", description="'cpu', or the number of a GPU such as 0; empty chooses")
+
+
+class RanksSettings(DeviceSettings):
+    """Where to compute, on several devices too: one process, a rank, for each."""
+
+    title: ClassVar[str] = "Device"
+    device: Device = Field(
+        "", description="'cpu', a GPU such as 0, or several such as 0,1 (one process each); empty chooses")
+    ranks: int = Field(1, ge=1, le=1024, description="processes on the CPU, which share each batch")
+    ddp_timeout: float = Field(
+        600.0, gt=0, le=86400, description="seconds that processes of a run wait for each other")
+    sync_bn: SyncNorm = Field(
+        "auto", description="batch-norm statistics over all processes; auto where each has under 16 images")
+
+    @model_validator(mode="after")
+    def _one_count(self) -> Self:
+        if self.ranks > 1 and self.device != "cpu":
+            raise ValueError(
+                f"ranks={self.ranks} is for device=cpu; name the GPUs instead, for example device=0,1")
+        names = self.device_names
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"device={self.device} names {twice} twice")
+        return self
+
+    @property
+    def device_names(self) -> list[str]:
+        """The devices that are named, each by itself; none where the run chooses."""
+        words = [word.strip() for word in self.device.lower().removeprefix("cuda:").split(",")]
+        return [word for word in words if word]
+
+    @property
+    def processes(self) -> int:
+        """Processes that a plain command starts."""
+        return self.ranks if self.ranks > 1 else max(len(self.device_names), 1)
 
 
 class DataSettings(Settings):

@@ -22,6 +22,7 @@ from holdfast.settings.components import (
     PrecisionSettings,
     PredictOutputSettings,
     PredictRunSettings,
+    RanksSettings,
     ReadyModelSettings,
     StartModelSettings,
     TrainDataSettings,
@@ -31,9 +32,8 @@ from holdfast.settings.components import (
 
 
 class TrainSettings(
-    StartModelSettings, DataSettings, TrainDataSettings, TrainRunSettings, FolderSettings, DeviceSettings,
-    OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, MemorySettings,
-    DetectionSettings,
+    StartModelSettings, DataSettings, TrainDataSettings, TrainRunSettings, FolderSettings, RanksSettings,
+    OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, MemorySettings, DetectionSettings,
     AnswerSettings,
 ):
     """Everything `holdfast train` knows."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> 
         f"  precision  {facts['precision']}",
         f"  batch      {facts['batch']} images per optimizer step"
         + (" (the whole training set)" if facts["batch"] < facts["asked_batch"] else ""),
-        *(f"  {name:<10} {line}" for name, line in zip_longest(["plan"], facts["plan"]["lines"], fillvalue="")),
+        *(f"  {'' if i else 'plan':<10} {line}" for i, line in enumerate(facts["plan"]["lines"])),
         f"  optimizer  {facts['optimizer']}",
         f"  run        {folder}",
     ]

@@ -13,18 +13,18 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from holdfast.errors import RankError, SettingsError
+from holdfast.errors import HoldfastError, RankError, SettingsError
 
 T = TypeVar("T")
 
@@ -92,41 +92,53 @@ class Ranks:
 
     Args:
         place: where this process stands.
-        device: where its tensors are.
         timeout: seconds to wait for the others in any exchange.
 
     Raises:
         RankError: the others cannot be reached.
     """
 
-    def __init__(self, place: Place, *, device: torch.device, timeout: float) -> None:
+    def __init__(self, place: Place, *, timeout: float) -> None:
         self.rank = place.rank
         self.world = place.world
         self.local_rank = place.local_rank
         self.local_world = place.local_world
-        self.device = device
+        self.device = torch.device("cpu")
         self.timeout = timeout
-        self.backend = "nccl" if device.type == "cuda" else "gloo"
         self._bucket: dict[torch.dtype, Tensor] = {}
         self._control: dist.ProcessGroup | None = None
         self._group: dist.ProcessGroup | None = None
         if self.world == 1:
             return
-        patience = timedelta(seconds=timeout)
         with self._clear("meet the others"):
             dist.init_process_group(
-                "gloo", init_method="env://", rank=self.rank, world_size=self.world, timeout=patience
+                "gloo",
+                init_method="env://",
+                rank=self.rank,
+                world_size=self.world,
+                timeout=timedelta(seconds=timeout),
             )
-            self._control = dist.group.WORLD
-            self._group = self._control
-            if self.backend == "nccl":
-                torch.cuda.set_device(device)
-                self._group = dist.new_group(backend="nccl", timeout=patience, device_id=device)
+        self._control = self._group = dist.group.WORLD
+
+    def on(self, device: torch.device) -> Ranks:
+        """Says where this rank's tensors are, on every rank at once; returns the object itself.
+
+        Raises:
+            RankError: the devices cannot reach each other.
+        """
+        self.device = device
+        if self.world > 1 and device.type == "cuda":
+            torch.cuda.set_device(device)
+            with self._clear("connect its GPU with the others"):
+                self._group = dist.new_group(
+                    backend="nccl", timeout=timedelta(seconds=self.timeout), device_id=device
+                )
+        return self
 
     @classmethod
     def alone(cls) -> Ranks:
         """A run of one process."""
-        return cls(Place(), device=torch.device("cpu"), timeout=0.0)
+        return cls(Place(), timeout=0.0)
 
     @property
     def main(self) -> bool:
@@ -198,6 +210,25 @@ class Ranks:
     def gather_all(self, value: T) -> list[T]:
         """Returns the objects of all ranks, in their order, on every rank."""
         return self.broadcast_object(self.gather(value))
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """Returns on every rank what `make` returns on rank 0, the only one that calls it.
+
+        Raises:
+            HoldfastError: raised there; on every rank.
+        """
+        if self.world == 1:
+            return make()
+        made: T | HoldfastError | None = None
+        if self.main:
+            try:
+                made = make()
+            except HoldfastError as error:
+                made = error
+        told = self.broadcast_object(made)
+        if isinstance(told, HoldfastError):
+            raise told
+        return cast(T, told)
 
     def agree(self, facts: Mapping[str, object]) -> None:
         """Makes sure that all ranks stand on the same facts.

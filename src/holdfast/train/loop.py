@@ -96,12 +96,17 @@ def run_epochs(
     plan: Plan,
     progress: Progress,
     monitor: Monitor,
-    outputs: Outputs,
+    outputs: Outputs | None,
 ) -> Progress:
-    """Trains until the plan's last epoch or until patience runs out; returns where the run stands then."""
+    """Trains until the plan's last epoch or until patience runs out; returns where the run stands then.
+
+    Args:
+        outputs: None on the ranks that do not write.
+    """
     began = time.perf_counter() - progress.seconds
+    on_batch = None if outputs is None else outputs.on_batch
     for epoch in range(progress.epoch, plan.epochs):
-        stats = _train_epoch(epoch, stepper, loader, schedule, progress, monitor, outputs.on_batch)
+        stats = _train_epoch(epoch, stepper, loader, schedule, progress, monitor, on_batch)
         last = epoch + 1 == plan.epochs
         result = None
         if last or (plan.val_interval and (epoch + 1) % plan.val_interval == 0):
@@ -110,19 +115,15 @@ def run_epochs(
         progress.seconds = time.perf_counter() - began
         if result is not None and result.metrics.fitness > progress.best_fitness:
             progress.best_fitness, progress.best_epoch = result.metrics.fitness, epoch
-            save_weights(
-                outputs.weights / "best.pt",
-                model=_answering_model(stepper),
-                settings=outputs.settings,
-                facts=outputs.facts,
-            )
-        outputs.csv.append(_row(epoch, progress.seconds, stats, result, stepper))
+            if outputs is not None:
+                _save_best(outputs, stepper)
+        if outputs is not None:
+            outputs.csv.append(_row(epoch, progress.seconds, stats, result, stepper))
         monitor.report(stats, _note(result))
         stop = 0 < plan.patience <= epoch - progress.best_epoch and progress.best_epoch >= 0
-        if plan.save_last or last or stop:
-            _save(outputs.weights / "last.pt", stepper, progress, outputs)
-        if plan.save_period > 0 and (epoch + 1) % plan.save_period == 0:
-            _save(outputs.weights / f"epoch{epoch + 1}.pt", stepper, progress, outputs)
+        if outputs is not None:
+            for name in _due(plan, epoch, ends=last or stop):
+                _save(outputs.weights / name, stepper, progress, outputs)
         if stop and not last:
             best = progress.best_epoch + 1
             monitor.say(f"stopped: no better fitness for {plan.patience} epochs; the best was epoch {best}")
@@ -148,7 +149,7 @@ def _train_epoch(
         apply_schedule(stepper.optimizer, schedule, progress.step)
         items = stepper.run(batch.images, batch.targets, progress=share)
         progress.step += 1
-        monitor.step(items, images=batch.images.shape[0], wait=wait)
+        monitor.step(items, images=loader.images(number), wait=wait)
     return monitor.end_epoch()
 
 
@@ -186,6 +187,23 @@ def _note(result: Validation | None) -> str:
         return ""
     values = result.metrics.results_dict
     return f"mAP50 {values['metrics/mAP50(B)']:.3f}  mAP50-95 {values['metrics/mAP50-95(B)']:.3f}"
+
+
+def _due(plan: Plan, epoch: int, *, ends: bool) -> list[str]:
+    """Names of the checkpoints to write after an epoch."""
+    names = ["last.pt"] if plan.save_last or ends else []
+    if plan.save_period > 0 and (epoch + 1) % plan.save_period == 0:
+        names.append(f"epoch{epoch + 1}.pt")
+    return names
+
+
+def _save_best(outputs: Outputs, stepper: Stepper) -> None:
+    save_weights(
+        outputs.weights / "best.pt",
+        model=_answering_model(stepper),
+        settings=outputs.settings,
+        facts=outputs.facts,
+    )
 
 
 def _save(path: Path, stepper: Stepper, progress: Progress, outputs: Outputs) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from holdfast.train.memory import Budget, size
+from holdfast.memory.budget import Budget, size
+from holdfast.nn.recompute import Level
 from holdfast.train.probe import Cost, Line
 
 ENOUGH = 16  # images in a micro-batch that batch-norm statistics are content with
-LEVELS = ("none", "norm", "stages")  # of recompute, cheapest first
+LEVELS: tuple[Level, ...] = ("none", "norm", "stages")  # of recompute, cheapest first
 _WORDS = {"none": "no recompute", "norm": "recompute of batch norm", "stages": "recompute of stages"}
 _NOTHING = Line(0, 0)
 
@@ -68,7 +69,7 @@ class MemoryPlan:
     batch: int
     micro_batch: int
     parts: int
-    recompute: str
+    recompute: Level
     val_batch: int
     precision: str
     peak: int | None
@@ -84,7 +85,7 @@ class MemoryPlan:
     def lines(self) -> list[str]:
         """The block that says what was decided and why; the first line stands on its own."""
         cut = "in one piece" if self.parts == 1 else f"in {self.parts} micro-batches of {self.micro_batch}"
-        first = f"batch {self.batch} {cut}, {_WORDS[self.recompute]}"
+        first = f"{self.batch} images a step {cut}, {_WORDS[self.recompute]}"
         if self.images_per_second:
             first += f", about {self.images_per_second:.3g} images/s"
         lines = [first]
@@ -95,19 +96,19 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class _Option:
-    level: str
+    level: Level
     micro: int
     cost: Cost
 
 
 def choose(
-    cost: Callable[[str], Cost | None],
+    cost: Callable[[Level], Cost | None],
     *,
     fixed: Fixed,
     budget: Budget,
     batch: int,
     precision: str,
-    levels: Sequence[str] = LEVELS,
+    levels: Sequence[Level] = LEVELS,
     micro_batch: int | None = None,
     most: int | None = None,
     validation: Cost | None = None,
@@ -215,7 +216,7 @@ def _why(
     return reasons
 
 
-def given(*, batch: int, micro_batch: int, recompute: str, precision: str) -> MemoryPlan:
+def given(*, batch: int, micro_batch: int, recompute: Level, precision: str) -> MemoryPlan:
     """The plan of a user who says everything: nothing is measured, nothing is predicted."""
     parts = -(-batch // min(micro_batch, batch))
     return MemoryPlan(
@@ -231,3 +232,13 @@ def given(*, batch: int, micro_batch: int, recompute: str, precision: str) -> Me
         fits=True,
         reasons=("micro_batch and ckpt were given; memory was not measured",),
     )
+
+
+def tightest(plans: Sequence[MemoryPlan]) -> MemoryPlan:
+    """One plan for ranks that made their own: it fits on each of them, and batch norm is the same on all."""
+    least = min(plans, key=lambda plan: plan.micro_batch)
+    level = max((plan.recompute for plan in plans), key=LEVELS.index)
+    batch = min(plan.batch for plan in plans)
+    val_batch = min(plan.val_batch for plan in plans)
+    parts = -(-batch // least.micro_batch)
+    return replace(least, batch=batch, parts=parts, recompute=level, val_batch=val_batch)

@@ -13,14 +13,15 @@ from torch.optim import Optimizer
 
 from holdfast.data.host_memory import free_memory
 from holdfast.devices import Precision
+from holdfast.memory.budget import Budget, Limit, budget, give_back, held, parse_limit
 from holdfast.models.detector import Detector
-from holdfast.train.memory import Budget, Limit, budget, give_back, held, parse_limit
+from holdfast.nn.recompute import Level
 from holdfast.train.plan import LEVELS, Fixed, MemoryPlan, choose, given
 from holdfast.train.probe import Cost, Line, Loss, Probe
 
 LARGEST = 1024  # images of a batch that is chosen
 # Rough share of the memory of a pass that each level leaves. Only decides whether one image may be tried.
-_SHARES = {"none": 1.0, "norm": 0.7, "stages": 0.4}
+_SHARES: dict[Level, float] = {"none": 1.0, "norm": 0.7, "stages": 0.4}
 _LIVE_BATCHES = 4  # on the host: two being made, one in use, one spare
 
 
@@ -36,6 +37,7 @@ def plan_run(
     images: int,
     batch: int,
     accumulate: int,
+    ranks: int,
     micro_batch: int,
     ckpt: str,
     memory_limit: str,
@@ -60,6 +62,7 @@ def plan_run(
         images: images of the data set, which no batch exceeds.
         batch: images at a time as the user sees it; -1 takes the most that need no splitting.
         accumulate: such batches per optimizer step; micro-batches have at most one of them.
+        ranks: processes that share a batch; the plan is for this one's part.
         micro_batch: images at a time; 0 decides.
         ckpt: "auto", "off", or the level of recompute.
         memory_limit: as in `memory.parse_limit`.
@@ -73,14 +76,13 @@ def plan_run(
         SettingsError: `memory_limit` is no amount of memory.
     """
     limit = parse_limit(memory_limit)
-    levels = {"auto": LEVELS, "off": LEVELS[:1]}.get(ckpt, (ckpt,))
-    if batch == -1 and ckpt == "auto":
-        levels = LEVELS[:1]
-    whole = -1 if batch == -1 else min(batch * accumulate, images)
+    levels = LEVELS if ckpt == "auto" and batch != -1 else tuple(x for x in LEVELS if x == ckpt) or LEVELS[:1]
+    part = -1 if batch == -1 else -(-min(batch * accumulate, images) // ranks)
+    most = None if batch == -1 else -(-min(batch, images) // ranks)
     if micro_batch and ckpt != "auto" and batch != -1:
         return given(
-            batch=whole,
-            micro_batch=min(micro_batch, batch),
+            batch=part,
+            micro_batch=min(micro_batch, most or 1),
             recompute=levels[0],
             precision=precision.note,
         )
@@ -91,27 +93,28 @@ def plan_run(
         channels_last=channels_last,
         side=side,
         boxes=boxes,
+        recompute=model.recompute,
     )
     plan = plan_step(
         probe,
-        make_optimizer=lambda of: make_optimizer(of, images if batch == -1 else whole),
+        make_optimizer=lambda of: make_optimizer(of, max(part, 1) * ranks),
         limit=limit,
         headroom=headroom,
         average=average,
         host_images=host_images,
-        batch=whole,
-        most=None if batch == -1 else min(batch, whole),
+        batch=part,
+        most=most,
         levels=levels,
         micro_batch=micro_batch or None,
         sharing=sharing,
-        largest_batch=min(images, LARGEST),
+        largest_batch=min(-(-images // ranks), LARGEST),
         conf=conf,
         iou=iou,
         max_det=max_det,
         nms=nms,
     )
     if batch == -1 and accumulate > 1:
-        count = min(plan.batch * accumulate, images)
+        count = min(plan.batch * accumulate, -(-images // ranks))
         plan = replace(plan, batch=count, parts=-(-count // plan.micro_batch))
     return plan
 
@@ -138,7 +141,7 @@ def plan_step(
     host_images: int = 0,
     batch: int,
     most: int | None = None,
-    levels: Sequence[str],
+    levels: Sequence[Level],
     micro_batch: int | None,
     sharing: int = 1,
     largest_batch: int = LARGEST,
@@ -174,9 +177,9 @@ def plan_step(
         average=_bytes(probe.model) if average else 0,
         loader=Line(host_images, _LIVE_BATCHES * per_image) if on_host else Line(0, 0),
     )
-    costs: dict[str, Cost | None] = {}
+    costs: dict[Level, Cost | None] = {}
 
-    def cost(level: str) -> Cost | None:
+    def cost(level: Level) -> Cost | None:
         if level not in costs:
             dangerous = on_host and (full is None or full * _SHARES[level] / 2 > free_memory())
             room = allowed.usable - fixed.training(max(batch, 1))
@@ -215,7 +218,7 @@ def _confirmed(
     plan: MemoryPlan,
     probe: Probe,
     choice: Callable[[], MemoryPlan],
-    costs: dict[str, Cost | None],
+    costs: dict[Level, Cost | None],
     fixed: Fixed,
     allowed: Budget,
 ) -> MemoryPlan:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,15 +28,14 @@ from holdfast.data.batch import scaled
 from holdfast.devices import Precision
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import BranchLoss, combine
+from holdfast.memory.budget import Peak, give_back
+from holdfast.memory.recover import attempt
 from holdfast.models.detector import Detector
+from holdfast.nn.recompute import Level
 from holdfast.post.decode import answer
-from holdfast.train.memory import Peak, give_back
-from holdfast.train.oom import is_out_of_memory
 
 MOST_BOXES = 4096  # per image; the assigner works in chunks, so more would not take more
 WARM = 4  # part of the side that warms up
-
-Result = TypeVar("Result")
 
 
 class Loss(Protocol):
@@ -115,7 +114,7 @@ class Probe:
         channels_last: bool,
         side: int,
         boxes: int,
-        recompute: Callable[[str], None] = lambda level: None,
+        recompute: Callable[[Level], None] = lambda level: None,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -139,7 +138,7 @@ class Probe:
         seen = self._passes("none", 1, side=small)
         return None if seen is None else seen.bytes * (self.side / small) ** 2
 
-    def cost(self, level: str, room: float) -> Cost | None:
+    def cost(self, level: Level, room: float) -> Cost | None:
         """Tries a recompute level with as many images as `room` bytes surely hold.
 
         Returns:
@@ -158,11 +157,11 @@ class Probe:
             done = [seen] if seen is not None else []
         return fit(done) if done else None
 
-    def measure(self, level: str, images: int) -> Measured | None:
+    def measure(self, level: Level, images: int) -> Measured | None:
         """Tries so many images at a level; None where memory ran out."""
         return self._passes(level, images, side=self.side, repeats=2 if self.device.type == "cuda" else 1)
 
-    def _passes(self, level: str, images: int, *, side: int, repeats: int = 1) -> Measured | None:
+    def _passes(self, level: Level, images: int, *, side: int, repeats: int = 1) -> Measured | None:
         """The last of some passes: earlier ones prepare kernels for its shape."""
         pixels, targets = worst_batch(images, side=side, boxes=self.boxes, classes=self.model.classes)
 
@@ -182,7 +181,7 @@ class Probe:
                 for p in self.model.parameters():
                     p.grad = torch.zeros_like(p) if p.requires_grad else None
                 give_back(self.device)
-                return _unless_full(work)
+                return attempt(work)[0]
             finally:
                 self.recompute("none")
 
@@ -211,7 +210,7 @@ class Probe:
                 if done and 2 * done[0].bytes > room:
                     break
                 give_back(self.device)
-                seen = _unless_full(lambda: self._validate(images, conf, iou, max_det, nms))  # noqa: B023
+                seen = attempt(lambda: self._validate(images, conf, iou, max_det, nms))[0]  # noqa: B023
                 if seen is None:
                     break
                 done.append(seen)
@@ -258,7 +257,7 @@ class Probe:
                 if isinstance(value, Tensor)
             )
 
-        counted = _unless_full(work)
+        counted = attempt(work)[0]
         give_back(self.device)
         return 2 * self.gradients if counted is None else counted  # Adam's, the largest
 
@@ -298,13 +297,3 @@ def _untouched(model: Detector) -> Iterator[None]:
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
-
-
-def _unless_full(work: Callable[[], Result]) -> Result | None:
-    """Does `work`; None where memory ran out. The error, and the tensors its frames hold, are gone then."""
-    try:
-        return work()
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        return None

@@ -18,10 +18,10 @@ from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
 from holdfast.data.loader import TrainLoader
-from holdfast.data.reader import EvalReader, TrainReader, recent_bytes
+from holdfast.data.reader import EvalReader, TrainReader, eval_rooms, recent_bytes, train_rooms
 from holdfast.data.samples import TrainSamples
 from holdfast.data.storing import Opened, open_store
-from holdfast.devices import Device, choose_device, choose_precision
+from holdfast.devices import Device, choose_precision
 from holdfast.errors import DataError, SettingsError, WeightsError
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import LoadedModel, load_model
@@ -31,7 +31,8 @@ from holdfast.runs import CsvLog, new_run_folder, write_json
 from holdfast.settings import TrainSettings
 from holdfast.settings.components import usable_cores
 from holdfast.train.announce import announcement, run_facts
-from holdfast.train.checkpoint import Progress, read_checkpoint, restore
+from holdfast.train.checkpoint import Progress, restore
+from holdfast.train.dist import Ranks, place
 from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
 from holdfast.train.loop import Outputs, Plan, columns, run_epochs
@@ -44,14 +45,13 @@ from holdfast.train.optim import (
     scaled_weight_decay,
     steps_per_epoch,
 )
+from holdfast.train.plan import tightest
 from holdfast.train.planner import most_boxes, plan_run
+from holdfast.train.resume import folder_of_launch, resume, resume_path
 from holdfast.train.roles import Evaluator, Reporter
 from holdfast.train.schedule import Schedule, Shape
+from holdfast.train.start import agree, device_of, share_store, spread, threads_of
 from holdfast.train.step import Stepper
-
-RESUME_KEYS = frozenset(
-    ("device", "workers", "cache", "cache_budget", "epochs", "patience", "val_interval", "save_period")
-) | {"micro_batch", "ckpt", "memory_limit", "headroom", "nosave", "noval", "verbose", "plots"}
 
 
 @dataclass
@@ -80,8 +80,13 @@ def fit(
     index_cache: Path | None = None,
     image_cache: Path | None = None,
     scanned: Callable[[int, int], None] | None = None,
+    folder: Path | None = None,
+    made: Callable[[Path], None] | None = None,
 ) -> TrainResult:
     """Trains as the settings say and returns the best weights' validation.
+
+    Where the environment names several ranks (torchrun, or `launch.py`) this is one of them: rank 0 writes,
+    prints and draws, and what it returns is complete.
 
     Args:
         make_evaluator: builds the validator from an index and keyword numbers (`val.run.Evaluator`).
@@ -90,23 +95,55 @@ def fit(
         index_cache: folder for the indices of large data sets.
         image_cache: where `cache=disk` keeps images; a folder of the project when None.
         scanned: told how many images are scanned, and how many there are.
+        folder: the run folder to write into; None makes one.
+        made: told the run folder, by rank 0, as soon as there is one.
 
     Raises:
-        HoldfastError: the settings, the data set, the weights or the device cannot be used.
+        HoldfastError: the settings, the data set, the weights or the device cannot be used, or a rank is
+            gone.
     """
-    content: dict[str, Any] | None = None
-    folder: Path | None = None
-    if settings.resume:
-        settings, content, folder = _resumed(settings, say)
-    talk = say if settings.verbose else _silent
-    device = choose_device(settings.device)
-    if device.fallback and not settings.verbose:
+    with Ranks(place(), timeout=settings.ddp_timeout) as ranks:
+        return _fit(
+            settings,
+            ranks,
+            make_evaluator=make_evaluator,
+            reporter=reporter,
+            say=say,
+            index_cache=index_cache,
+            image_cache=image_cache,
+            scanned=scanned if ranks.main else None,
+            folder=folder,
+            made=made or _unheard,
+        )
+
+
+def _fit(
+    settings: TrainSettings,
+    ranks: Ranks,
+    *,
+    make_evaluator: Callable[..., Evaluator],
+    reporter: Reporter,
+    say: Callable[[str], None],
+    index_cache: Path | None,
+    image_cache: Path | None,
+    scanned: Callable[[int, int], None] | None,
+    folder: Path | None,
+    made: Callable[[Path], None],
+) -> TrainResult:
+    asked = settings
+    settings, content, folder = ranks.from_main(lambda: beginning(asked, folder, say))
+    talk = say if settings.verbose and ranks.main else _silent
+    device = device_of(ranks, settings.device, say)
+    if device.fallback and not settings.verbose and ranks.main:
         say(f"device: {device.note}")
+    threads = threads_of(ranks, settings.threads, usable_cores())
     precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
     train_index = _index(dataset, "train", settings, index_cache, scanned)
     val_index = _index(dataset, "val", settings, index_cache, scanned)
+    data = {"training images": train_index.fingerprint, "validation images": val_index.fingerprint}
+    agree(ranks, settings.as_dict(), data)
 
     torch.manual_seed(settings.seed)
     loaded = _starting_model(settings, names)
@@ -116,7 +153,7 @@ def fit(
     imgsz = max(-(-settings.imgsz // stride) * stride, 64)
     largest = round(imgsz * (1 + settings.multi_scale))
     images = image_cache or Path(settings.project) / "images"
-    train_store, val_store = _stores(settings, train_index, val_index, (largest, imgsz), images)
+    train_store, val_store = _stores(settings, ranks, train_index, val_index, (largest, imgsz), images)
     loss = criterion(
         model.outputs,
         strides=model.strides,
@@ -140,6 +177,9 @@ def fit(
         decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
         return choice, build_optimizer(of, choice, weight_decay=decay, class_branches=of.class_branches)
 
+    wanted, accumulate = settings.batch, settings.accumulate
+    if content is not None and wanted == -1:  # what was found out then stays
+        wanted, accumulate = content["facts"]["batch"], 1
     with _repeatable(settings.deterministic):
         memory = plan_run(
             model,
@@ -150,8 +190,9 @@ def fit(
             side=-(-largest // stride) * stride,
             boxes=_most_boxes(settings, train_index),
             images=len(train_index),
-            batch=settings.batch if content is None or settings.batch > 0 else content["facts"]["batch"],
-            accumulate=settings.accumulate if content is None or settings.batch > 0 else 1,
+            batch=wanted,
+            accumulate=accumulate,
+            ranks=ranks.world,
             micro_batch=settings.micro_batch,
             ckpt=str(settings.ckpt),
             memory_limit=settings.memory_limit,
@@ -159,14 +200,15 @@ def fit(
             average=settings.ema,
             host_images=recent_bytes(train_index.sizes, largest)
             + (train_store.promised + val_store.promised if settings.cache == "ram" else 0),
-            sharing=1,
+            sharing=ranks.local_world if device.device.type == "cpu" else 1,
             conf=settings.conf,
             iou=settings.iou,
             max_det=settings.max_det,
             nms=settings.nms,
         )
-    batch = memory.batch
-    # model.recompute(memory.recompute)
+    memory = tightest(ranks.gather_all(memory))
+    batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train_index))
+    model.recompute(memory.recompute)
     steps = steps_per_epoch(len(train_index), batch)
     choice, optimizer = optimizer_over(model, batch)
     ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
@@ -179,6 +221,8 @@ def fit(
         clip_norm=settings.clip_norm,
         channels_last=settings.channels_last,
         micro=MicroBatch(memory.micro_batch if memory.parts > 1 else None),
+        ranks=ranks,
+        say=talk,
     )
     progress = Progress()
     if content is not None:
@@ -189,10 +233,8 @@ def fit(
                 f"This run has finished its {settings.epochs} epochs, so there is nothing to resume.",
                 hint="Give more with --epochs, or start a new run with --weights.",
             )
-    if folder is None:
-        folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
-    (folder / "weights").mkdir(exist_ok=True)
-    settings.dump(folder / "args.yaml")
+    spread(ranks, model, None if ema is None else ema.model)
+    folder = ranks.from_main(lambda: _run_folder(settings, folder, made))
     samples = TrainSamples(
         train_index,
         imgsz=imgsz,
@@ -239,10 +281,14 @@ def fit(
         augmentation=samples.remarks(),
         plan=memory,
     )
-    write_json(folder / "manifest.json", facts)
+    if place().launch:
+        facts["launch"] = place().launch
+    plots = settings.plots and ranks.main
+    if ranks.main:
+        write_json(folder / "manifest.json", facts)
     for line in announcement(facts, folder, progress):
         talk(line)
-    if settings.plots:
+    if plots:
         reporter.labels(folder, train_index, names)
 
     schedule = Schedule(
@@ -271,7 +317,7 @@ def fit(
         imgsz=imgsz,
         stride=stride,
         batch=memory.val_batch,
-        workers=settings.threads,
+        workers=threads,
         rect=True,
         device=device.device,
         precision=precision,
@@ -281,9 +327,19 @@ def fit(
         nms=settings.nms,
         single_cls=settings.single_cls,
         read=EvalReader(val_index, side=imgsz, store=val_store.store),
+        ranks=ranks,
+        say=talk,
     )
     pin = device.device.type == "cuda"
-    loader = TrainLoader(samples, batch=batch, workers=settings.threads, seed=settings.seed, pin=pin)
+    loader = TrainLoader(
+        samples,
+        batch=batch,
+        workers=threads,
+        seed=settings.seed,
+        pin=pin,
+        part=ranks.rank,
+        parts=ranks.world,
+    )
     stores = closing(train_store), closing(val_store)
     with stores[0], stores[1], closing(evaluator), closing(loader), _repeatable(settings.deterministic):
         progress = run_epochs(
@@ -304,7 +360,7 @@ def fit(
                 steps_per_epoch=steps,
                 device=device.device,
                 terms=stepper.loss.terms,
-                verbose=settings.verbose,
+                verbose=settings.verbose and ranks.main,
                 remedy=_remedy(settings),
             ),
             outputs=Outputs(
@@ -312,8 +368,10 @@ def fit(
                 csv=CsvLog(folder / "results.csv", columns(stepper), keep_rows=progress.epoch),
                 settings=settings.as_dict(),
                 facts=facts,
-                on_batch=draw_train if settings.plots else None,
-            ),
+                on_batch=draw_train if plots else None,
+            )
+            if ranks.main
+            else None,
         )
         loader.close()
         best = folder / "weights" / "best.pt"
@@ -321,10 +379,11 @@ def fit(
         if not best.is_file():  # a resumed run whose best.pt was not kept beside last.pt
             best, which = folder / "weights" / "last.pt", "last weights (best.pt is gone)"
         talk(f"{progress.epoch} epochs in {duration(progress.seconds)}; validating the {which}")
-        answer = load_model(best).model
-        result = evaluator(answer, on_batch=draw_val if settings.plots else None)
-    write_json(folder / "results.json", results_summary(result.metrics, result.speed))
-    if settings.plots:
+        answer = ranks.from_main(lambda: load_model(best).model)
+        result = evaluator(answer, on_batch=draw_val if plots else None)
+    if ranks.main:
+        write_json(folder / "results.json", results_summary(result.metrics, result.speed))
+    if plots:
         reporter.finish(folder, result.metrics)
     talk(table(result.metrics, result.speed))
     talk(f"results in {folder}")
@@ -344,6 +403,31 @@ def _repeatable(wanted: bool) -> Iterator[None]:
 
 def _silent(text: str) -> None:
     """Takes a line and drops it."""
+
+
+def _unheard(folder: Path) -> None:
+    """Takes a folder and does nothing."""
+
+
+def beginning(
+    settings: TrainSettings, folder: Path | None, say: Callable[[str], None]
+) -> tuple[TrainSettings, dict[str, Any] | None, Path | None]:
+    """Returns the settings, checkpoint and folder that a run begins with."""
+    path = resume_path(settings.resume, Path(settings.project), folder, place())
+    if path is None:
+        return settings, None, folder or folder_of_launch(Path(settings.project), place())
+    given = settings.given() if settings.resume else {}
+    values, content = resume(path, settings.as_dict(), given, say)
+    return TrainSettings.from_mapping(values), content, path.parent.parent
+
+
+def _run_folder(settings: TrainSettings, folder: Path | None, made: Callable[[Path], None]) -> Path:
+    if folder is None:
+        folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
+    (folder / "weights").mkdir(exist_ok=True)
+    settings.dump(folder / "args.yaml")
+    made(folder)
+    return folder
 
 
 def _index(
@@ -374,7 +458,12 @@ def _index(
 
 
 def _stores(
-    settings: TrainSettings, train_index: Index, val_index: Index, sides: tuple[int, int], folder: Path
+    settings: TrainSettings,
+    ranks: Ranks,
+    train_index: Index,
+    val_index: Index,
+    sides: tuple[int, int],
+    folder: Path,
 ) -> tuple[Opened, Opened]:
     """Opens what keeps the images of both splits; training images get their share of the budget first."""
     train = open_store(
@@ -389,7 +478,8 @@ def _stores(
         folder=folder,
         promised=train.promised,
     )
-    return train, val
+    rooms = train_rooms(train_index.sizes, sides[0]), eval_rooms(val_index.sizes, sides[1])
+    return share_store(ranks, train, rooms[0]), share_store(ranks, val, rooms[1])
 
 
 def _most_boxes(settings: TrainSettings, index: Index) -> int:
@@ -442,40 +532,3 @@ def _shape(settings: TrainSettings) -> Shape:
     if settings.flat_cos_lr:
         return "flat-cosine"
     return "fixed" if settings.fixed_lr else "linear"
-
-
-def _resumed(
-    settings: TrainSettings, say: Callable[[str], None]
-) -> tuple[TrainSettings, dict[str, Any], Path]:
-    """Returns the settings, checkpoint and folder of the run to continue.
-
-    The run's own settings hold; of the new ones only `RESUME_KEYS` count, others that differ are refused.
-    """
-    path = _newest(Path(settings.project)) if settings.resume is True else Path(str(settings.resume))
-    if path.is_dir():
-        path = path / "weights" / "last.pt"
-    content, read = read_checkpoint(path)
-    if read != path:
-        read.replace(path)  # or the next checkpoint would keep the damaged file as the previous one
-        say(f"{path} is damaged; going on from the checkpoint before it")
-    stored = content["settings"]
-    plain = settings.as_dict()
-    given = {key: plain[key] for key in settings.given() if key not in ("resume", "project", "hyp")}
-    refused = [key for key, value in given.items() if key not in RESUME_KEYS and value != stored.get(key)]
-    if refused:
-        raise SettingsError(
-            f"A resumed run keeps its settings, but {', '.join(sorted(refused))} differ from {path}.",
-            hint=f"Only {', '.join(sorted(RESUME_KEYS))} may change.",
-        )
-    changes = {key: value for key, value in given.items() if key in RESUME_KEYS}
-    return TrainSettings.from_mapping({**stored, **changes}), content, path.parent.parent
-
-
-def _newest(project: Path) -> Path:
-    found = sorted(project.glob("*/weights/last.pt"), key=lambda p: p.stat().st_mtime)
-    if not found:
-        raise SettingsError(
-            f"There is no run to resume in {project}.",
-            hint="Name one: --resume runs/train/exp/weights/last.pt.",
-        )
-    return found[-1]

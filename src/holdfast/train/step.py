@@ -25,12 +25,12 @@ from holdfast.devices import Precision
 from holdfast.errors import OutOfMemory
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import BranchLoss
+from holdfast.memory.recover import attempt, free_memory, pressure
 from holdfast.models.detector import Detector
 from holdfast.train.dist import Ranks
 from holdfast.train.ema import Ema
 from holdfast.train.micro import MicroBatch
 from holdfast.train.normalise import Normalisers, sums_of
-from holdfast.train.recover import attempt, free_memory, pressure
 from holdfast.train.statistics import Statistics
 
 TRIES = 3  # with one image at a time, and of the update, before the run gives up

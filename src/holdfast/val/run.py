@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from holdfast.evaluate.summary import results_summary, table
 from holdfast.geometry.boxes import clip_boxes, xyxy_to_cxcywh
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import BranchLoss
+from holdfast.memory.recover import Pieces
 from holdfast.models.detector import Detector
 from holdfast.post.decode import answer
 from holdfast.runs import new_run_folder, write_json
@@ -60,6 +61,14 @@ class ValResult:
     predictions: list[tuple[int, Tensor]]
 
 
+class _Piece(NamedTuple):
+    """What some images of a batch gave: (4,) sums, detections, seconds of the three phases."""
+
+    sums: Tensor
+    found: list[Tensor]
+    seconds: tuple[float, float, float]
+
+
 class Evaluator:
     """Validates models on one data set, as often as asked.
 
@@ -80,6 +89,7 @@ class Evaluator:
         single_cls: treat all classes as one.
         read: where the images come from; the files when None.
         ranks: the processes that share each validation; this one does all when None.
+        say: told when memory ran out and a batch goes through the network in pieces.
     """
 
     def __init__(
@@ -101,6 +111,7 @@ class Evaluator:
         single_cls: bool,
         read: EvalReader | None = None,
         ranks: Ranks | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.index = index
         self.names = dict(names)
@@ -115,6 +126,7 @@ class Evaluator:
             index, imgsz=imgsz, stride=stride, rect=rect, pad=0.5 if rect else 0.0, batch=batch, read=read
         )
         self.ranks = ranks or Alone()
+        self.pieces = Pieces(batch, device=device, say=lambda text: say(f"validation: {text}"))
         self.loader = EvalLoader(
             samples,
             batch=batch,
@@ -144,47 +156,59 @@ class Evaluator:
         deployed = model.deploy(nms=self.nms).to(  # type: ignore[call-overload]
             self.device, memory_format=torch.channels_last
         )
-        clock = {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0}
+        clock = dict.fromkeys(("preprocess", "inference", "postprocess"), 0.0)
         parts: list[Part] = []
         with torch.inference_mode():
             for number, batch in enumerate(self.loader):
-                start = self._now()
-                pixels = batch.images.to(self.device, non_blocking=True)
-                x = scaled(pixels, dtype=self.precision.dtype, channels_last=True)
-                ready = self._now()
-                with torch.autocast(
-                    self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed
-                ):
-                    outputs = deployed(x)
-                done = self._now()
-                sums = torch.zeros(4, device=self.device)
-                if loss is not None:
-                    for branch in loss(outputs, batch.targets.to(self.device)):
-                        sums[:3] += branch.numerators
-                        sums[3] += branch.normaliser
-                scored = self._now()
-                found = answer(
-                    outputs,
-                    strides=deployed.strides,
-                    reg_max=deployed.reg_max,
-                    conf=self.conf,
-                    iou=self.iou,
-                    max_det=self.max_det,
-                    multi_label=len(self.names) > 1,
-                    agnostic=self.single_cls,
+                pieces = self.pieces.run(
+                    len(batch.images),
+                    lambda start, stop: self._piece(deployed, batch, start, stop, loss),  # noqa: B023
                 )
+                found = [rows for piece in pieces for rows in piece.found]
                 if on_batch is not None:
                     on_batch(number, batch, found)
-                parts.append(Part(sums.cpu(), self._in_original(batch, found)))
-                end = self._now()
-                for name, spent in zip(clock, (ready - start, done - ready, end - scored), strict=True):
-                    clock[name] += spent
+                start = self._now()
+                sums = torch.stack([piece.sums for piece in pieces]).sum(0)
+                parts.append(Part(sums, self._in_original(batch, found)))
+                clock["postprocess"] += self._now() - start
+                for piece in pieces:
+                    for name, spent in zip(clock, piece.seconds, strict=True):
+                        clock[name] += spent
         told = self.ranks.gather((parts, clock))
         result = self._joined(told, with_loss=loss is not None) if told else None
         shared = self.ranks.broadcast_object(result and replace(result, predictions=[]))
         result = result or shared
         assert result is not None
         return result
+
+    def _piece(
+        self, deployed: Detector, batch: Batch, start: int, stop: int, loss: Loss | None
+    ) -> _Piece:
+        """Detections of some images of a batch, in input pixels, and their share of the losses."""
+        began = self._now()
+        pixels = batch.images[start:stop].to(self.device, non_blocking=True)
+        x = scaled(pixels, dtype=self.precision.dtype, channels_last=True)
+        ready = self._now()
+        with torch.autocast(self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed):
+            outputs = deployed(x)
+        done = self._now()
+        sums = torch.zeros(4, device=self.device)
+        if loss is not None:
+            for branch in loss(outputs, batch.targets.of_images(start, stop).to(self.device)):
+                sums[:3] += branch.numerators
+                sums[3] += branch.normaliser
+        scored = self._now()
+        found = answer(
+            outputs,
+            strides=deployed.strides,
+            reg_max=deployed.reg_max,
+            conf=self.conf,
+            iou=self.iou,
+            max_det=self.max_det,
+            multi_label=len(self.names) > 1,
+            agnostic=self.single_cls,
+        )
+        return _Piece(sums.cpu(), found, (ready - began, done - ready, self._now() - scored))
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -347,6 +371,7 @@ def validate_settings(
         batch=settings.batch,
         workers=workers,
         rect=settings.rect,
+        say=say,
         device=device.device,
         precision=precision,
         conf=settings.conf,

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 
 from holdfast.models.outputs import Branch
+from holdfast.nn.recompute import Recomputing, thrifty
 
 
-class DetectHead(nn.Module):
+class DetectHead(Recomputing):
     """Box and class towers over every level.
 
     Args:
@@ -68,9 +69,13 @@ class DetectHead(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Branch:
         """Maps the levels, finest first, to raw box and class maps."""
         return Branch(
-            boxes=tuple(tower(x) for tower, x in zip(self.box, levels, strict=True)),
-            scores=tuple(tower(x) for tower, x in zip(self.cls, levels, strict=True)),
+            boxes=tuple(self._answer(tower, x) for tower, x in zip(self.box, levels, strict=True)),
+            scores=tuple(self._answer(tower, x) for tower, x in zip(self.cls, levels, strict=True)),
         )
+
+    def _answer(self, tower: nn.Module, x: Tensor) -> Tensor:
+        *blocks, last = tower.children()
+        return thrifty(last, self.stage(x, *blocks))
 
 
 def _last(tower: nn.Module) -> nn.Conv2d:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.train.oom import is_out_of_memory
+from holdfast.memory.oom import is_out_of_memory
 
 SPELLINGS = [
     "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 3.94 GiB",
@@ -90,7 +90,7 @@ def test_a_convolution_stopped_by_a_limit_of_the_system_is_recognised() -> None:
     pytest.importorskip("resource")
     script = """if True:
         import resource, torch
-        from holdfast.train.oom import is_out_of_memory
+        from holdfast.memory.oom import is_out_of_memory
         torch.set_num_threads(1)
         layer = torch.nn.Conv2d(64, 64, 3)
         layer(torch.zeros(1, 64, 32, 32)).sum().backward()

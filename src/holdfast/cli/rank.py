@@ -1,0 +1,60 @@
+"""One rank of a training that `launching.py` has started: reads what to train, trains, leaves word."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+import traceback
+from pathlib import Path
+
+import yaml
+
+from holdfast.errors import HoldfastError, RankError
+
+
+def main(settings: str, folder: str) -> None:
+    """Trains as one rank and ends this process.
+
+    Args:
+        settings: file of the settings that were given.
+        folder: where parent and ranks leave notes.
+    """
+    from holdfast.train.launch import CRASHED, end_with_parent
+
+    end_with_parent()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    try:
+        code = _train(Path(settings), Path(folder))
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException:
+        traceback.print_exc()
+        code = CRASHED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads and groups of a rank that lost the others would keep the process waiting
+
+
+def _train(settings: Path, folder: Path) -> int:
+    from holdfast.api import train_here
+    from holdfast.launching import Notes
+    from holdfast.settings import TrainSettings
+
+    notes = Notes(folder)
+    try:
+        values = yaml.safe_load(settings.read_text(encoding="utf-8"))
+        result = train_here(TrainSettings.from_mapping(values), folder=notes.folder, made=notes.tell_folder)
+    except RankError as error:
+        print(f"holdfast: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except HoldfastError as error:
+        notes.tell_error(error)
+        return error.exit_code
+    if int(os.environ["RANK"]) == 0:
+        part = notes.result.with_suffix(".part")
+        part.write_bytes(pickle.dumps(result))
+        part.replace(notes.result)
+    return 0

@@ -1,0 +1,1 @@
+"""Memory that runs out: telling it, and trying again in smaller pieces."""

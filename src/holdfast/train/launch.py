@@ -1,0 +1,311 @@
+"""Starts the processes of a run, watches them, and starts them again when one is lost.
+
+Unusual: nothing here knows what the processes do. They are a command, environments, the codes that end it for
+good, and a mark that moves when they get on. Each child's standard input is a pipe whose other end only
+this process holds: however this process ends, the pipe ends with it, and `end_with_parent` in the child
+ends the child. Children have process groups of their own, so that Ctrl-C reaches them once, from here.
+
+The store where ranks meet lives in this process, on a port that the system chose and that is held from then
+on: it cannot be taken by another program in between.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import IO
+
+from holdfast.errors import RankError
+
+CRASHED = 70  # exit code of a child whose program failed in a way nobody expected (EX_SOFTWARE)
+
+_TAIL = 20  # lines of a lost child that are shown
+_POLL = 0.05
+_SETTLE = 3.0  # seconds for the others to notice a loss, and for the one at fault to be seen
+_LONGEST_WAIT = 30.0
+
+
+@dataclass(frozen=True)
+class Child:
+    """What to start.
+
+    Attributes:
+        command: program and words.
+        environment: what it gets beside this process's own.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The child whose end ended an attempt.
+
+    Attributes:
+        rank: its number.
+        code: its exit code; negative for a signal.
+        tail: what it said last on its standard error; of rank 0 nothing, as it was shown at once.
+    """
+
+    rank: int
+    code: int
+    tail: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.code >= 0:
+            return f"rank {self.rank} ended with code {self.code}"
+        try:
+            name = signal.Signals(-self.code).name
+        except ValueError:
+            name = f"signal {-self.code}"
+        return f"rank {self.rank} was ended by {name}"
+
+
+class Final(Exception):
+    """A child ended with a code that no new start would mend."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__(str(loss))
+        self.loss = loss
+
+
+class Store:
+    """Where the ranks of one attempt meet, held by this process.
+
+    Args:
+        world: number of ranks.
+    """
+
+    def __init__(self, world: int) -> None:
+        import torch.distributed as dist
+
+        self.store = dist.TCPStore(  # type: ignore[attr-defined]
+            "127.0.0.1", 0, is_master=True, wait_for_workers=False
+        )
+        self.world = world
+
+    def environment(self, rank: int, *, threads: int) -> dict[str, str]:
+        """Returns what torchrun would set for a rank.
+
+        Args:
+            threads: of each rank's own computations, unless the user has set them.
+        """
+        values = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(self.world),
+            "LOCAL_WORLD_SIZE": str(self.world),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self.store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is there; rank 0 must not make one
+        }
+        choices = {"OMP_NUM_THREADS": str(threads)}
+        if sys.platform == "linux":
+            choices["GLOO_SOCKET_IFNAME"] = "lo"  # or a host name that cannot be resolved would be in the way
+        return values | {name: value for name, value in choices.items() if name not in os.environ}
+
+
+def supervise(
+    start: Callable[[], Sequence[Child]],
+    *,
+    mark: Callable[[], object],
+    final: Collection[int],
+    say: Callable[[str], None],
+    retries: int = 3,
+    grace: float = 10.0,
+) -> None:
+    """Runs children until rank 0 ends well; starts all again when one is lost.
+
+    Args:
+        start: what to start, asked before each attempt.
+        mark: something that changes when a lost attempt has got on, such as the time of its checkpoint.
+        final: exit codes that no new start would mend.
+        say: where lines go.
+        retries: starts in a row that may bring nothing.
+        grace: seconds between asking children to end and killing them.
+
+    Raises:
+        Final: a child ended with a code of `final`.
+        RankError: lost more often than `retries` without getting on.
+        KeyboardInterrupt: this process got SIGINT; the children have ended.
+        SystemExit: likewise for SIGTERM.
+    """
+    with _Signals() as signals:
+        barren, seen = 0, mark()
+        while True:
+            loss = _attempt(start(), signals, grace)
+            if loss is None:
+                return
+            if loss.code in final:
+                raise Final(loss)
+            for line in loss.tail:
+                say(f"rank {loss.rank}: {line}")
+            barren, seen = (1 if mark() != seen else barren + 1), mark()
+            if barren > retries:
+                raise RankError(
+                    f"{str(loss).capitalize()}; {barren} attempts in a row ended so without getting on.",
+                    hint="See what it said above; the run can be continued with --resume.",
+                )
+            wait = min(2.0 ** (barren - 1), _LONGEST_WAIT)
+            again = f" (start {barren} of {retries} without progress)" if barren > 1 else ""
+            say(f"{loss}; all ranks start again in {wait:g} s{again}")
+            signals.sleep(wait)
+
+
+def end_with_parent() -> None:
+    """Makes this process end when the one that started it is gone; to be called early by a child."""
+    threading.Thread(target=_wait_for_end, name="holdfast-parent", daemon=True).start()
+
+
+def _wait_for_end() -> None:
+    with suppress(OSError):
+        while os.read(0, 1):
+            pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _attempt(children: Sequence[Child], signals: _Signals, grace: float) -> Loss | None:
+    """Runs all children to their end; None when rank 0 ended well."""
+    crew: list[_Running] = []
+    try:
+        for rank, child in enumerate(children):
+            crew.append(_Running(rank, child))
+        lost_at = 0.0
+        while any(member.alive for member in crew):
+            if signals.caught:
+                _end(crew, signals, grace, first=signals.caught)
+                signals.leave()
+            ended = [member for member in crew if not member.alive]
+            if any(member.process.returncode for member in ended) or not crew[0].alive:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > _SETTLE:
+                    break
+            time.sleep(_POLL)
+        losses = [member.loss() for member in crew if not member.alive and member.process.returncode]
+        done = crew[0].process.returncode == 0
+    finally:
+        _end(crew, signals, grace, first=signal.SIGTERM)
+        for member in crew:
+            member.close()
+    if signals.caught:
+        signals.leave()
+    return None if done else min(losses, key=_guilt)
+
+
+def _guilt(loss: Loss) -> int:
+    """Sorts by what a loss explains: a mistake of the user, a death, and last having lost the others."""
+    if loss.code == RankError.exit_code:
+        return 2
+    return 0 if 0 < loss.code < RankError.exit_code else 1
+
+
+def _end(crew: Sequence[_Running], signals: _Signals, grace: float, *, first: int) -> None:
+    """Asks children to end, and kills those that do not."""
+    for member in crew:
+        member.send(first)
+    deadline = time.monotonic() + grace
+    asked = signals.count
+    while any(member.alive for member in crew) and time.monotonic() < deadline and signals.count == asked:
+        time.sleep(_POLL)
+    for member in crew:
+        if member.alive:
+            member.send(signal.SIGKILL)
+        member.process.wait()
+
+
+class _Running:
+    """A child that was started."""
+
+    def __init__(self, rank: int, child: Child) -> None:
+        self.rank = rank
+        self.tail: deque[str] = deque(maxlen=_TAIL)
+        shown = rank == 0
+        self.process = subprocess.Popen(
+            list(child.command),
+            env={**os.environ, **child.environment},
+            stdin=subprocess.PIPE,
+            stderr=None if shown else subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._reader: threading.Thread | None = None
+        if self.process.stderr is not None:
+            self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
+            self._reader.start()
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        with suppress(ValueError, OSError):
+            for line in pipe:
+                self.tail.append(line.decode(errors="replace").rstrip())
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def send(self, number: int) -> None:
+        if self.alive:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+    def loss(self) -> Loss:
+        if self._reader is not None:
+            self._reader.join(1.0)
+        return Loss(self.rank, self.process.returncode, tuple(self.tail))
+
+    def close(self) -> None:
+        for pipe in (self.process.stdin, self.process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+class _Signals:
+    """Takes SIGINT and SIGTERM while children run, so that they end first; not outside the main thread,
+    where Python takes no signals.
+
+    Attributes:
+        caught: number of the first signal, 0 before.
+        count: how many came.
+    """
+
+    def __init__(self) -> None:
+        self.caught = 0
+        self.count = 0
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.caught = self.caught or number
+        self.count += 1
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, unless a signal came."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.caught:
+                self.leave()
+            time.sleep(_POLL)
+
+    def leave(self) -> None:
+        """Ends this process the way the signal would have."""
+        if self.caught == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.caught)
