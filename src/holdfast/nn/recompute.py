@@ -83,7 +83,8 @@ class Recipe:
 def recipe(x: Tensor) -> Recipe | None:
     """The recipe of a map, if it has one for its present contents."""
     found, version = getattr(x, _MARK, (None, 0))
-    return found if version == x._version else None
+    # Tensors of inference mode have no version, and no recipe.
+    return found if found is not None and version == x._version else None
 
 
 def kept(x: Tensor) -> Tensor:
