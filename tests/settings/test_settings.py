@@ -97,7 +97,7 @@ def test_spellings_and_values_users_write(
         (TrainSettings, {"batch": 0}, "batch=0 does not fit"),
         (TrainSettings, {"batch": -2}, "batch=-2 does not fit"),
         (ValSettings, {"batch": -1}, "batch=-1 does not fit"),
-        (TrainSettings, {"ckpt": "all"}, "ckpt=all does not fit: expected one of auto, off, norm, stages"),
+        (TrainSettings, {"ckpt": "all"}, "ckpt=all does not fit: expected auto, off, norm, stages"),
         (TrainSettings, {"lr0": float("nan")}, "lr0=nan does not fit"),
         (TrainSettings, {"mosaic": 1.2}, "mosaic=1.2 does not fit: expected a number from 0 to 1"),
         (TrainSettings, {"optimizer": "sdg"}, "expected one of auto, SGD, Adam, AdamW, LION"),
