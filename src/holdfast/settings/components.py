@@ -402,6 +402,20 @@ class CheckOutputSettings(Settings):
     name: Text = Field("exp", description="folder of this run; numbered when it exists")
 
 
+class PlanRunSettings(Settings):
+    """What to plan for; a plan needs no data."""
+
+    title: ClassVar[str] = "Plan"
+    model: Text = Field("", description="model name, or weight file, that would be trained")
+    imgsz: int = Field(640, ge=32, le=8192, description="side of the input in pixels, the largest of the run")
+    batch: Batch = Field(16, ge=-1, description="images per optimizer step; -1: most that need no splitting")
+    classes: int = Field(80, ge=1, description="classes of a model that is named")
+    boxes: int = Field(100, ge=0, description="boxes in each image of the batch that is tried")
+    optimizer: Optimizer = Field("auto", description="whose state is counted; auto: AdamW, the largest")
+    compare: bool = Field(False, description="also list the cost of other sides, batches, levels, devices")
+    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
+
+
 class ConvertRunSettings(Settings):
     """Which weight file to write anew, where to and how."""
 

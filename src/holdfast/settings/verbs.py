@@ -19,6 +19,7 @@ from holdfast.settings.components import (
     LossSettings,
     MemorySettings,
     OptimSettings,
+    PlanRunSettings,
     PrecisionSettings,
     PredictOutputSettings,
     PredictRunSettings,
@@ -61,6 +62,12 @@ class CheckSettings(CheckDataSettings, CheckOutputSettings, FolderSettings):
     """Everything `holdfast check` knows."""
 
     positional: ClassVar[tuple[str, ...]] = ("data",)
+
+
+class PlanSettings(PlanRunSettings, MemorySettings, DeviceSettings, PrecisionSettings):
+    """Everything `holdfast plan` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("model",)
 
 
 class ConvertSettings(ConvertRunSettings, AnswerSettings):

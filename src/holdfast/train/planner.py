@@ -166,17 +166,8 @@ def plan_step(
     device = probe.device
     on_host = device.type == "cpu"
     full = probe.warm_up()
-    state = probe.optimizer_bytes(make_optimizer)
-    give_back(device)
+    fixed = fixed_memory(probe, make_optimizer, average=average, host_images=host_images)
     allowed = budget(device, limit=limit, headroom=headroom, sharing=sharing)
-    per_image = 3.0 * probe.side**2
-    fixed = Fixed(
-        held=held(device),
-        gradients=probe.gradients,
-        state=state,
-        average=_bytes(probe.model) if average else 0,
-        loader=Line(host_images, _LIVE_BATCHES * per_image) if on_host else Line(0, 0),
-    )
     costs: dict[Level, Cost | None] = {}
 
     def cost(level: Level) -> Cost | None:
@@ -242,6 +233,26 @@ def _confirmed(
             return again
         plan = again
     return plan
+
+
+def fixed_memory(
+    probe: Probe, make_optimizer: Callable[[Detector], Optimizer], *, average: bool, host_images: int
+) -> Fixed:
+    """What a run will hold beside activations; to be called after a pass has loaded the libraries.
+
+    Args:
+        make_optimizer, average, host_images: as in `plan_run`.
+    """
+    state = probe.optimizer_bytes(make_optimizer)
+    give_back(probe.device)
+    loader = Line(host_images, _LIVE_BATCHES * 3.0 * probe.side**2)
+    return Fixed(
+        held=held(probe.device),
+        gradients=probe.gradients,
+        state=state,
+        average=_bytes(probe.model) if average else 0,
+        loader=loader if probe.device.type == "cpu" else Line(0, 0),
+    )
 
 
 def _bytes(model: nn.Module) -> int:
