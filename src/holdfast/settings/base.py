@@ -27,7 +27,7 @@ from holdfast.settings.presets import read_overrides
 ALIASES: Mapping[str, str] = types.MappingProxyType({
     "img": "imgsz", "img_size": "imgsz", "image_size": "imgsz", "batch_size": "batch", "cfg": "model",
     "weights": "model", "conf_thres": "conf", "iou_thres": "iou", "line_thickness": "line_width",
-    "boxes": "show_boxes", "json": "as_json",
+    "boxes": "show_boxes", "json": "as_json", "gpu_mem_limit": "memory_limit",
 })
 
 # Historic spelling -> our key with the opposite meaning.

@@ -16,6 +16,7 @@ from holdfast import __version__
 from holdfast.data.index import Index
 from holdfast.load import LoadedModel
 from holdfast.train.checkpoint import Progress
+from holdfast.train.plan import MemoryPlan
 
 
 def run_facts(
@@ -34,6 +35,7 @@ def run_facts(
     fraction: float,
     cache: Sequence[str],
     augmentation: Sequence[str],
+    plan: MemoryPlan,
 ) -> dict[str, Any]:
     """Collects the facts of a run.
 
@@ -47,6 +49,7 @@ def run_facts(
         compiled: whether the model is compiled, a sentence; empty where nobody asked.
         cache: what is kept of decoded images, a sentence per split.
         augmentation: a sentence for each augmentation that cannot act.
+        plan: how a step fits into memory.
     """
     model = loaded.model
     return {
@@ -78,6 +81,7 @@ def run_facts(
         "val_problems": [*val_index.notes, *val_index.problems.lines()],
         "cache": list(cache),
         "augmentation": list(augmentation),
+        "plan": {**plan.as_dict(), "lines": plan.lines()},
     }
 
 
@@ -93,6 +97,7 @@ def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> 
         f"  precision  {facts['precision']}",
         f"  batch      {facts['batch']} images per optimizer step"
         + (" (the whole training set)" if facts["batch"] < facts["asked_batch"] else ""),
+        *(f"  {'' if i else 'plan':<10} {line}" for i, line in enumerate(facts["plan"]["lines"])),
         f"  optimizer  {facts['optimizer']}",
         f"  run        {folder}",
     ]

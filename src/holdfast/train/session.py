@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
 from holdfast.data.loader import TrainLoader
-from holdfast.data.reader import EvalReader, TrainReader, eval_rooms, train_rooms
+from holdfast.data.reader import EvalReader, TrainReader, eval_rooms, recent_bytes, train_rooms
 from holdfast.data.samples import TrainSamples
 from holdfast.data.storing import Opened, open_store
 from holdfast.devices import Device, choose_precision, compile_fault
@@ -36,13 +37,17 @@ from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
 from holdfast.train.interrupt import Interrupt
 from holdfast.train.loop import Outputs, Plan, Run, columns
+from holdfast.train.micro import MicroBatch
 from holdfast.train.monitor import Monitor, duration
 from holdfast.train.optim import (
+    OptimChoice,
     build_optimizer,
     choose_optimizer,
     scaled_weight_decay,
     steps_per_epoch,
 )
+from holdfast.train.plan import tightest
+from holdfast.train.planner import most_boxes, plan_run
 from holdfast.train.resume import folder_of_launch, resume, resume_path
 from holdfast.train.roles import Evaluator, Reporter
 from holdfast.train.saver import Saver
@@ -150,38 +155,76 @@ def _fit(
     compiled = _compiled(model, device) if settings.compile else ""
     stride = max(model.strides)
     imgsz = max(-(-settings.imgsz // stride) * stride, 64)
-    batch = min(settings.batch, len(train_index))
+    largest = round(imgsz * (1 + settings.multi_scale))
+    images = image_cache or Path(settings.project) / "images"
+    train_store, val_store = _stores(settings, ranks, train_index, val_index, (largest, imgsz), images)
+    loss = criterion(
+        model.outputs,
+        strides=model.strides,
+        reg_max=model.reg_max,
+        box=settings.box,
+        cls=settings.cls,
+        dfl=settings.dfl,
+        label_smoothing=settings.label_smoothing,
+    )
+
+    def optimizer_over(of: Detector, batch: int) -> tuple[OptimChoice, Optimizer]:
+        choice = choose_optimizer(
+            settings.optimizer,
+            steps=steps_per_epoch(len(train_index), batch) * settings.epochs,
+            classes=len(names),
+            lr0=settings.lr0,
+            momentum=settings.momentum,
+            warmup_bias_lr=settings.warmup_bias_lr,
+            long_run=of.long_run_optimizer,
+        )
+        decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
+        return choice, build_optimizer(of, choice, weight_decay=decay, class_branches=of.class_branches)
+
+    wanted, accumulate = settings.batch, settings.accumulate
+    if content is not None and wanted == -1:  # what was found out then stays
+        wanted, accumulate = content["facts"]["batch"], 1
+    with _repeatable(settings.deterministic):
+        memory = plan_run(
+            model,
+            loss,
+            make_optimizer=lambda of, batch: optimizer_over(of, batch)[1],
+            precision=precision,
+            channels_last=settings.channels_last,
+            side=-(-largest // stride) * stride,
+            boxes=_most_boxes(settings, train_index),
+            images=len(train_index),
+            batch=wanted,
+            accumulate=accumulate,
+            ranks=ranks.world,
+            micro_batch=settings.micro_batch,
+            ckpt=str(settings.ckpt),
+            memory_limit=settings.memory_limit,
+            headroom=settings.headroom,
+            average=settings.ema,
+            host_images=recent_bytes(train_index.sizes, largest)
+            + (train_store.promised + val_store.promised if settings.cache == "ram" else 0),
+            sharing=ranks.local_world if device.device.type == "cpu" else 1,
+            conf=settings.conf,
+            iou=settings.iou,
+            max_det=settings.max_det,
+            nms=settings.nms,
+        )
+    memory = tightest(ranks.gather_all(memory))
+    batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train_index))
+    model.recompute(memory.recompute)
     steps = steps_per_epoch(len(train_index), batch)
-    choice = choose_optimizer(
-        settings.optimizer,
-        steps=steps * settings.epochs,
-        classes=len(names),
-        lr0=settings.lr0,
-        momentum=settings.momentum,
-        warmup_bias_lr=settings.warmup_bias_lr,
-        long_run=model.long_run_optimizer,
-    )
-    decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
-    optimizer = build_optimizer(
-        model, choice, weight_decay=decay, class_branches=model.class_branches
-    )
+    choice, optimizer = optimizer_over(model, batch)
     ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
     stepper = Stepper(
         model,
-        criterion(
-            model.outputs,
-            strides=model.strides,
-            reg_max=model.reg_max,
-            box=settings.box,
-            cls=settings.cls,
-            dfl=settings.dfl,
-            label_smoothing=settings.label_smoothing,
-        ),
+        loss,
         optimizer,
         ema=ema,
         precision=precision,
         clip_norm=settings.clip_norm,
         channels_last=settings.channels_last,
+        micro=MicroBatch(memory.micro_batch if memory.parts > 1 else None),
         ranks=ranks,
         say=talk,
     )
@@ -196,9 +239,6 @@ def _fit(
             )
     spread(ranks, model, None if ema is None else ema.model)
     folder = ranks.from_main(lambda: _run_folder(settings, folder, made))
-    largest = round(imgsz * (1 + settings.multi_scale))
-    images = image_cache or Path(settings.project) / "images"
-    train_store, val_store = _stores(settings, ranks, train_index, val_index, (largest, imgsz), images)
     samples = TrainSamples(
         train_index,
         imgsz=imgsz,
@@ -238,12 +278,13 @@ def _fit(
         compiled=compiled,
         optimizer=choice.note,
         batch=batch,
-        asked_batch=settings.batch,
+        asked_batch=settings.batch * settings.accumulate,
         imgsz=imgsz,
         asked_imgsz=settings.imgsz,
         fraction=settings.fraction,
         cache=[opened.note for opened in (train_store, val_store) if opened.note],
         augmentation=samples.remarks(),
+        plan=memory,
     )
     if where.launch:
         facts["launch"] = where.launch
@@ -280,7 +321,7 @@ def _fit(
         names=names,
         imgsz=imgsz,
         stride=stride,
-        batch=2 * batch,
+        batch=memory.val_batch,
         workers=threads,
         rect=True,
         device=device.device,
@@ -460,6 +501,13 @@ def _stores(
     )
     rooms = train_rooms(train_index.sizes, sides[0]), eval_rooms(val_index.sizes, sides[1])
     return share_store(ranks, train, rooms[0]), share_store(ranks, val, rooms[1])
+
+
+def _most_boxes(settings: TrainSettings, index: Index) -> int:
+    """Most boxes that the augmentation can bring into one picture."""
+    joined = 4 if settings.mosaic_tiles == "4" else 9
+    doubled = settings.mixup > 0 or settings.cutmix > 0 or settings.copy_paste > 0
+    return most_boxes(index.offsets, joined=joined if settings.mosaic > 0 else 1, mixed=doubled)
 
 
 def _remedy(settings: TrainSettings) -> str:
