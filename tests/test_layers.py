@@ -16,7 +16,10 @@ LAYERS = (
     ("models", "losses", "data", "evaluate", "weights"),
     ("post", "load", "devices", "runs", "memory"),
     ("train", "val", "predict", "report"),
-    ("api", "checking", "cli", "conversion", "demo", "downloads", "launching", "__init__", "__main__"),
+    (
+        "api", "checking", "cli", "conversion", "demo", "downloads", "launching", "planning", "__init__",
+        "__main__",
+    ),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 SIDE = ("errors", "settings")

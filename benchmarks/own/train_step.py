@@ -1,4 +1,4 @@
-"""Our side of benchmarks/train_step.py: forward, loss, backward and update on fixed images."""
+"""Our side of benchmarks/train_step.py and recompute.py: steps on fixed images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from common import serve
 from holdfast.data.batch import scaled
@@ -18,6 +21,7 @@ from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import combine
 from holdfast.losses.detect import criterion
 from holdfast.models import build
+from holdfast.nn.recompute import Level
 
 
 class Own:
@@ -73,6 +77,30 @@ class Own:
             "total": float(total.detach()),
         }
 
+    def recompute(self, level: Level) -> dict[str, Any]:
+        self.model.recompute(level)
+        return {}
+
+    def peak(self, amp: bool) -> dict[str, Any]:
+        """Resident memory before a step and the most during it, MiB (Linux); call it first."""
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+        self.step(amp, 1)
+        return {"before_mib": before, "peak_mib": _status("VmHWM")}
+
+    def alive(self, amp: bool) -> dict[str, Any]:
+        """MiB per image of tensors alive after forward, and the most at any time of a step, both counted."""
+        images = scaled(self.images, dtype=torch.bfloat16 if amp else torch.float32, channels_last=True)
+        self.optimizer.zero_grad()
+        with LiveBytes() as live:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
+                outputs = self.model(images)
+            kept = live.count()
+            total, _items = combine(self.loss(outputs, self.targets), len(images))
+            del outputs
+            total.backward()
+        return {"kept_mib": kept / len(images) / 2**20, "most_mib": live.most / len(images) / 2**20}
+
     def profile(self, amp: bool, steps: int) -> dict[str, Any]:
         """The operators that take most of the time: name, milliseconds per step, calls per step."""
         self.step(amp, 1)
@@ -82,5 +110,36 @@ class Own:
         return {"rows": [(r.key, r.self_cpu_time_total / 1000 / steps, r.count / steps) for r in rows]}
 
 
+class LiveBytes(TorchDispatchMode):
+    """Counts the memory of tensors made while entered and still alive, whoever holds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                storage = leaf.untyped_storage()
+                self.made[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.count()
+        return out
+
+    def count(self) -> int:
+        self.made = {key: entry for key, entry in self.made.items() if not entry[0].expired()}
+        now = sum(size for _, size in self.made.values())
+        self.most = max(self.most, now)
+        return now
+
+
+def _status(field: str) -> float:
+    """A size in MiB from the system's account of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field + ":"))
+
+
 own = Own()
-serve({"load": own.load, "step": own.step, "profile": own.profile})
+actions = ("load", "step", "profile", "recompute", "peak", "alive")
+serve({name: getattr(own, name) for name in actions})

@@ -17,6 +17,7 @@ from holdfast.settings import (
     CheckSettings,
     ConvertSettings,
     DownloadSettings,
+    PlanSettings,
     PredictSettings,
     TrainSettings,
     ValSettings,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from holdfast.load import LoadedModel
     from holdfast.models.detector import Detector
     from holdfast.post.results import Results
+    from holdfast.train.plan import MemoryPlan
     from holdfast.train.session import TrainResult
     from holdfast.val.run import ValResult
 
@@ -180,6 +182,19 @@ class YOLO:
         self._adopt(result.best)
         metrics: DetectionMetrics = result.validation.metrics
         return metrics
+
+    def plan(self, **keys: Any) -> MemoryPlan:
+        """Predicts how a training of this model fits into memory, as `holdfast plan` does.
+
+        Args:
+            keys: keys of `holdfast plan`, such as `imgsz`, `batch` and `memory_limit`.
+
+        Returns:
+            The plan: micro-batch, recompute, predicted peak and images per second, and why.
+        """
+        from holdfast.planning import run_plan
+
+        return run_plan(PlanSettings(**keys), model=copy.deepcopy(self.model), say=self._say)
 
     def val(self, **keys: Any) -> DetectionMetrics:
         """Measures AP as `holdfast val` does.

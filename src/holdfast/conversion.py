@@ -22,7 +22,7 @@ from holdfast.load import load_model
 from holdfast.models.detector import Detector
 from holdfast.runs import write_atomic
 from holdfast.settings import ConvertSettings
-from holdfast.train.checkpoint import save_weights
+from holdfast.train.checkpoint import weights_snapshot, write
 from holdfast.weights.release import locate
 from holdfast.weights.store import OFFICIAL_FORM, safetensors_bytes
 from holdfast.weights.transfer import official_state_dict
@@ -89,7 +89,7 @@ def write_model(
         elif path.suffix == ".safetensors":
             write_atomic(path, safetensors_bytes(stored.state_dict(), {**stored.header, **size}))
         else:
-            save_weights(path, model=stored, settings=size, facts={})
+            write(path, weights_snapshot(stored, settings=size, facts={}), keep_previous=False)
     except OSError as fault:
         raise WeightsError(
             f"{path}: cannot be written ({fault.strerror}).", hint="Choose a folder you may write to."

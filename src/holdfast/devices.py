@@ -153,6 +153,16 @@ def _fault(number: int) -> str:
     return ""
 
 
+def compile_fault(device: torch.device) -> str:
+    """Why torch.compile cannot be used on a device, found by a try; empty where it can. Takes seconds."""
+    twice = torch.compile(lambda x: x * 2 + 1, options={"fx_graph_cache": False})
+    try:
+        twice(torch.ones(64, device=device))
+    except Exception as fault:  # compilers fail in many ways, and none of them may end a run
+        return _first_line(fault)
+    return ""
+
+
 def _first_line(message: object) -> str:
     line = str(message).strip().split("\n")[0].split(" (Triggered internally")[0].rstrip(".")
     return line or type(message).__name__

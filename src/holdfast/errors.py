@@ -87,6 +87,24 @@ class OutOfMemory(HoldfastError):
     exit_code = 7
 
 
+class CheckpointError(HoldfastError):
+    """The state of a run cannot be written to its folder."""
+
+    exit_code = 9
+
+
+class Stopped(HoldfastError):
+    """A run was asked to stop, has saved its state, and can go on.
+
+    Args:
+        signal: number of the signal that asked.
+    """
+
+    def __init__(self, message: str, *, signal: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = 128 + signal
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

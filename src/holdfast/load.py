@@ -21,6 +21,7 @@ from holdfast.errors import SettingsError, WeightsError
 from holdfast.models.detector import Detector
 from holdfast.models.published import DETECTION_ONLY
 from holdfast.models.registry import build, from_header, recognise, resolve
+from holdfast.weights.digest import is_intact
 from holdfast.weights.official import OfficialCheckpoint, read_official
 from holdfast.weights.store import OFFICIAL_FORM, read_safetensors
 from holdfast.weights.transfer import (
@@ -97,6 +98,11 @@ def load_model(
         return LoadedModel(build(path.name, classes or 80, names=names), None, "random weights")
     checkpoint = read_checkpoint(path)
     if checkpoint is not None:
+        if not is_intact(checkpoint):
+            raise WeightsError(
+                f"{path}: damaged; its content is not what was written.",
+                hint="Take another checkpoint of the run, such as last.previous.pt.",
+            )
         averaged = checkpoint.get("ema") is not None
         tensors = checkpoint["ema"] if averaged else checkpoint["weights"]
         kind = "checkpoint, averaged weights" if averaged else "checkpoint"

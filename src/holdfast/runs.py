@@ -7,9 +7,10 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from holdfast.errors import SettingsError
 
@@ -43,14 +44,43 @@ def new_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
             ) from error
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader or a crash sees the old content or the new, never a part."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` at the end, on disk and whole, or not at all.
+
+    A reader, a crash or a power cut sees the old content or the new, never a part. When writing fails, what
+    was written is removed.
+    """
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes names that were changed in a folder last through a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):  # some network file systems refuse
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file as `replacing` does."""
+    with replacing(path) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -193,6 +193,17 @@ def test_averages_and_deployed_copies_answer_as_before() -> None:
         assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # from within torch's compiler
+def test_a_compiled_model_leaves_the_choice_to_its_compiler() -> None:
+    model = built("gelan-t")
+    names = list(model.state_dict())
+    model.compile()  # happens at the first step only
+    assert list(model.state_dict()) == names
+    model.recompute("none")
+    with pytest.raises(SettingsError, match="compiled model cannot recompute 'norm'"):
+        model.recompute("norm")
+
+
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(SettingsError, match="no recompute level 'all'"):
         built("gelan-t").recompute("all")  # type: ignore[arg-type]

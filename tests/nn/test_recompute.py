@@ -153,6 +153,8 @@ def test_evaluation_and_disabled_gradients_leave_no_recipes(level: Level) -> Non
     x = torch.randn(1, 4, 4, 4)
     with torch.no_grad():
         assert recipe(model.train()(x)) is None
+    with torch.inference_mode():
+        assert recipe(model(x)) is None
     assert recipe(model.eval()(x)) is None
 
 
@@ -172,3 +174,11 @@ def test_a_stage_that_fails_in_backward_leaves_batch_norm_as_it_was() -> None:
         out.sum().backward()
     assert model.block[0].bn.track_running_stats
     assert model.block[0].bn.num_batches_tracked == 1
+
+
+def test_blocks_answer_in_inference_mode() -> None:
+    block = nn.Sequential(Conv(8, 16, 3), Conv(16, 8, 3)).eval()
+    x = torch.randn(1, 8, 8, 8)
+    with torch.inference_mode():
+        answer = block(x * 1)
+    assert torch.allclose(answer, block(x), atol=1e-6)

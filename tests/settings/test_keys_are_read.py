@@ -12,6 +12,7 @@ from holdfast.settings import (
     ConvertSettings,
     DemoSettings,
     DownloadSettings,
+    PlanSettings,
     PredictSettings,
     TrainSettings,
     ValSettings,
@@ -27,6 +28,7 @@ PLACES = {
     CheckSettings: "checking.py",
     ConvertSettings: "conversion.py",
     DownloadSettings: "downloads.py",
+    PlanSettings: "planning.py",
 }
 # Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
 ELSEWHERE = {"hyp", "workers", "model", "source", "ranks"}

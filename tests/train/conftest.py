@@ -43,6 +43,8 @@ def train(shapes: Path, tmp_path: Path, said: list[str]) -> Callable[..., TrainR
             "project": tmp_path,
             "plots": False,
             "close_mosaic": 1,
+            "micro_batch": 64,  # as said, and nothing to measure
+            "ckpt": "off",
         }
         settings = TrainSettings(**{**values, **keys})
         return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=said.append)

@@ -201,3 +201,31 @@ def test_a_missing_split_is_one_clear_sentence(train: Train, shapes: Path, text:
     broken.write_text(text)
     with pytest.raises(DataError, match=message):
         train(data=broken)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # from within torch's compiler
+def test_a_run_without_a_compiler_goes_on_uncompiled_and_says_so(train: Train, said: list[str]) -> None:
+    from torch._inductor import config
+
+    with config.patch({"cpp.cxx": (None, "/nowhere/c++")}):
+        result = train(epochs=1, compile=True)
+    assert any("  compile    no, because torch.compile cannot be used: " in line for line in said)
+    assert "/nowhere/c++" in json.loads((result.folder / "manifest.json").read_text())["compiled"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the compiler warns of what it does itself
+def test_a_compiled_run_learns_like_any_other(train: Train, said: list[str]) -> None:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        pytest.skip("this machine has no C++ compiler for torch.compile")
+    plain = rows(train(epochs=1, amp=False, name="plain").folder)
+    compiled = train(epochs=1, amp=False, compile=True, name="compiled")
+    assert any("  compile    torch.compile" in line for line in said)
+    for key in ("train/box_loss", "train/cls_loss", "train/dfl_loss"):
+        assert float(rows(compiled.folder)[0][key]) == pytest.approx(float(plain[0][key]), rel=0.05)
+    assert load_model(compiled.best).model.name == "gelan-t"

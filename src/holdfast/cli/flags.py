@@ -21,6 +21,9 @@ _EXAMPLES = {
     "check": ("holdfast check data.yaml",
               "holdfast check data.yaml --json --no-plots",
               "holdfast check data.yaml --fix cleaned"),
+    "plan": ("holdfast plan yolov9-s --imgsz 640 --batch 64 --memory-limit 8GB",
+             "holdfast plan yolo26x --batch 64 --compare",
+             "holdfast plan yolov9-c --batch -1 --json"),
     "convert": ("holdfast convert yolo26n.pt yolo26n.safetensors",
                 "holdfast convert runs/train/exp/weights/best.pt official.pt --form official --half"),
     "download": ("holdfast download yolo26n",
@@ -112,6 +115,7 @@ def settings_page() -> str:
         ConvertSettings,
         DemoSettings,
         DownloadSettings,
+        PlanSettings,
         PredictSettings,
         TrainSettings,
         ValSettings,
@@ -126,8 +130,8 @@ def settings_page() -> str:
         ", ".join(f"`{alias}` means `{key}`" for alias, key in ALIASES.items()) + ".",
     ]
     verbs = (
-        TrainSettings, ValSettings, PredictSettings, DemoSettings, CheckSettings, ConvertSettings,
-        DownloadSettings,
+        TrainSettings, ValSettings, PredictSettings, DemoSettings, CheckSettings, PlanSettings,
+        ConvertSettings, DownloadSettings,
     )  # fmt: skip
     for kind in verbs:
         lines += ["", f"## holdfast {kind.verb()}", "", markdown_table(kind)]

@@ -110,6 +110,16 @@ def _check(words: list[str]) -> int:
         return run_check(settings, report=progress.show if progress.live else None).exit_code
 
 
+def _plan(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import PlanSettings
+
+    settings = PlanSettings(**parse(PlanSettings, words))
+    from holdfast.planning import run_plan
+
+    run_plan(settings)
+
+
 def _convert(words: list[str]) -> None:
     from holdfast.cli.parse import parse
     from holdfast.settings import ConvertSettings
@@ -161,7 +171,7 @@ def _help(words: list[str]) -> None:
     if verb not in _VERBS:
         raise SettingsError(f"There is no verb '{verb}'.", hint=did_you_mean(verb, _VERBS).strip())
     text = _VERBS[verb][0]
-    if verb not in ("train", "val", "predict", "demo", "check", "convert", "download"):
+    if verb not in ("train", "val", "predict", "demo", "check", "plan", "convert", "download"):
         print(f"{text}.\n\nUsage: holdfast {verb}")
         return
     from holdfast import settings
@@ -181,6 +191,7 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int | None]]] = {
     "predict": ("Detect objects in images and videos", _predict),
     "demo": ("Draw a small data set, train on it, validate and detect", _demo),
     "check": ("Look for what is wrong with a data set", _check),
+    "plan": ("Predict memory and speed of a training, without data and without training", _plan),
     "convert": ("Write a weight file in another form", _convert),
     "download": ("Download weight files that their authors released", _download),
     "models": ("List the models with their size and cost", _models),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from holdfast.errors import SettingsError
 from holdfast.settings.base import Settings, field_of
@@ -118,6 +118,8 @@ def _types(kind: type[Settings], key: str) -> set[Any]:
         origin = get_origin(annotation)
         if origin in (Union, types.UnionType):
             return set().union(*(walk(part) for part in get_args(annotation)))
+        if origin is Literal:
+            return {type(choice) for choice in get_args(annotation)}
         if hasattr(annotation, "__metadata__"):
             return walk(get_args(annotation)[0])
         return {origin or annotation}

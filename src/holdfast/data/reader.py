@@ -140,6 +140,11 @@ class EvalReader:
         return image, 1.0, 1.0
 
 
+def recent_bytes(sizes: npt.NDArray[np.int32], side: int) -> int:
+    """Returns about the bytes that a `TrainReader` holds of images read lately."""
+    return min(int(train_rooms(sizes, side).mean()) * min(_RECENT_IMAGES, len(sizes)), _RECENT_BYTES)
+
+
 def least_divisor(height: int, width: int, side: int) -> int:
     """Returns the largest power of two, at least 1, that leaves an image's long side at `side` or more."""
     return 1 << max((max(height, width) // side).bit_length() - 1, 0)

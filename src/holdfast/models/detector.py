@@ -149,11 +149,16 @@ class Detector(nn.Module, ABC):
                 SiLU and what joins them again; "stages" keeps the inputs of whole stages.
 
         Raises:
-            SettingsError: another level.
+            SettingsError: another level, or a compiled model, where the compiler chooses what to keep.
         """
         if level not in LEVELS:
             raise SettingsError(
                 f"There is no recompute level '{level}'.", hint=f"Levels are {', '.join(LEVELS)}."
+            )
+        if level != "none" and self._compiled_call_impl is not None:
+            raise SettingsError(
+                f"A compiled model cannot recompute '{level}': its compiler chooses what to keep.",
+                hint="Leave compile out, or keep the level at none.",
             )
         for module in self.modules():
             if isinstance(module, Recomputing):

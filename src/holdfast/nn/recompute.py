@@ -81,10 +81,11 @@ class Recipe:
 
 
 def recipe(x: Tensor) -> Recipe | None:
-    """The recipe of a map, if it has one for its present contents."""
-    found, version = getattr(x, _MARK, (None, None))
-    if found is None:  # also maps of inference mode, which have no version
+    """The recipe of a map, if it has one for its present contents. Compiled models have none."""
+    if torch.compiler.is_compiling() or not hasattr(x, _MARK):
         return None
+    found: Recipe
+    found, version = getattr(x, _MARK)
     return found if version == x._version else None
 
 

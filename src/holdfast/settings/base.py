@@ -8,6 +8,7 @@ one `SettingsError` sentence. Settings are frozen; a value found out at run time
 from __future__ import annotations
 
 import os
+import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from holdfast.settings.presets import read_overrides
 ALIASES: Mapping[str, str] = types.MappingProxyType({
     "img": "imgsz", "img_size": "imgsz", "image_size": "imgsz", "batch_size": "batch", "cfg": "model",
     "weights": "model", "conf_thres": "conf", "iou_thres": "iou", "line_thickness": "line_width",
-    "boxes": "show_boxes", "json": "as_json",
+    "boxes": "show_boxes", "json": "as_json", "gpu_mem_limit": "memory_limit",
 })
 
 # Historic spelling -> our key with the opposite meaning.
@@ -48,6 +49,13 @@ def as_items(value: object) -> object:
         words = [word.strip().strip("'\"") for word in value.strip().strip("[]()").split(",")]
         return [int(word) if word.isdecimal() else word for word in words if word]
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def as_seconds(value: object) -> object:
+    """Reads `90`, `90s`, `10m` and `1h` as seconds."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*([\d.]+)\s*(s|m|h)?\s*", value)):
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2] or "s"]
+    return value
 
 
 def _none(value: object) -> object:

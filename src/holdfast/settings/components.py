@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from holdfast.settings.base import (
@@ -22,6 +22,7 @@ from holdfast.settings.base import (
     Switch,
     Text,
     as_items,
+    as_seconds,
     as_switch,
     casefold,
 )
@@ -36,6 +37,16 @@ def _cache(value: object) -> object:
     return "off" if word in _OFF else "ram" if word in _RAM else word if isinstance(value, str) else value
 
 
+def _some(value: int) -> int:
+    if value == 0:
+        raise ValueError("a batch has at least one image")
+    return value
+
+
+def _recompute(value: object) -> object:
+    return {True: "stages", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
 Optimizer = Annotated[
     Literal["auto", "SGD", "Adam", "AdamW", "LION", "MuSGD"],
     casefold("auto", "SGD", "Adam", "AdamW", "LION", "MuSGD")]
@@ -43,11 +54,16 @@ AmpType = Annotated[
     Literal["auto", "bfloat16", "float16"],
     BeforeValidator(lambda value: {"bf16": "bfloat16", "fp16": "float16"}.get(value, value)
                     if isinstance(value, str) else value)]
+Duration = Annotated[float, BeforeValidator(as_seconds)]
 Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 SyncNorm = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
 Cache = Annotated[Literal["off", "ram", "disk"], BeforeValidator(_cache)]
 Workers = Annotated[int, BeforeValidator(lambda value: MAX_WORKERS if value == "auto" else value)]
+Batch = Annotated[int, BeforeValidator(lambda value: -1 if value == "auto" else value), AfterValidator(_some)]
+Auto = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)]
+Recompute = Annotated[
+    Literal["auto", "off", "norm", "stages"] | bool, AfterValidator(_recompute), BeforeValidator(as_switch)]
 Names = Annotated[tuple[str, ...], BeforeValidator(as_items)]
 Spread = Annotated[
     bool | float,
@@ -139,7 +155,6 @@ class DataSettings(Settings):
     title: ClassVar[str] = "Data"
     data: Text = Field("", description="data.yaml that names the folders and the classes")
     imgsz: int = Field(640, ge=32, le=8192, description="side of the input in pixels, a multiple of 32")
-    batch: int = Field(16, ge=1, description="images per optimizer step (train) or per forward pass (val)")
     workers: Workers = Field(
         8, ge=0, le=MAX_WORKERS, description="loader threads, one per core at most (auto: all); 0 uses none")
     single_cls: bool = Field(False, description="treat all classes as one")
@@ -158,6 +173,8 @@ class TrainDataSettings(Settings):
     """Selection of training images."""
 
     title: ClassVar[str] = "Data"
+    batch: Batch = Field(
+        16, ge=-1, description="images per optimizer step, on any device; -1: most that need no splitting")
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images to use, the same ones in every run")
     min_items: int = Field(0, ge=0, description="leave out training images with fewer boxes than this")
@@ -240,6 +257,22 @@ class PrecisionSettings(Settings):
     amp: bool = Field(True, description="mixed precision where the hardware has it; loss in float32")
     amp_dtype: AmpType = Field("auto", description="number format of mixed precision; auto prefers bfloat16")
     channels_last: bool = Field(True, description="memory layout that convolutions prefer")
+    compile: bool = Field(False, description="torch.compile; the first step and new input sizes wait for it")
+
+
+class MemorySettings(Settings):
+    """How a step over the batch fits into memory; none of this changes the batch."""
+
+    title: ClassVar[str] = "Memory"
+    micro_batch: Auto = Field(
+        0, ge=0, description="images that go through the network at a time; 0 or auto chooses")
+    accumulate: int = Field(
+        1, ge=1, description="batches per optimizer step, which is then over batch * accumulate images")
+    ckpt: Recompute = Field(
+        "auto", description="make activations again in backward, to save memory; bare: stages")
+    memory_limit: Text = Field(
+        "", description="most memory to hold, such as 8GB, 8GiB or 75%; empty: what is free")
+    headroom: float = Field(0.08, ge=0, lt=1, description="share of that memory that the plan leaves free")
 
 
 class AnswerSettings(Settings):
@@ -271,6 +304,8 @@ class TrainRunSettings(Settings):
     val_interval: int = Field(1, ge=1, description="validate every N epochs, and after the last")
     noval: bool = Field(False, description="validate only after the last epoch")
     nosave: bool = Field(False, description="write checkpoints only after the last epoch")
+    save_every: Duration = Field(
+        600.0, ge=0, description="save last.pt every so often in mid-epoch too: 10m, 90s, 1h; 0 does not")
     save_period: int = Field(-1, ge=-1, description="keep an extra checkpoint every N epochs; -1 keeps none")
     plots: bool = Field(True, description="draw curves, labels and example batches")
     resume: Switch = Field(False, description="last.pt of the run to continue; bare: the newest run")
@@ -282,6 +317,7 @@ class ValRunSettings(Settings):
     """Choices and folder of a validation run."""
 
     title: ClassVar[str] = "Run"
+    batch: int = Field(16, ge=1, description="images per forward pass")
     split: Text = Field("val", description="split of data.yaml to validate on: val, test or train")
     rect: bool = Field(True, description="validate on rectangles of similar images instead of squares")
     half: bool = Field(False, description="compute in 16 bits")
@@ -369,6 +405,20 @@ class CheckOutputSettings(Settings):
     plots: bool = Field(True, description="write check.html and labels.jpg")
     project: Text = Field("runs/check", description="folder that holds the runs")
     name: Text = Field("exp", description="folder of this run; numbered when it exists")
+
+
+class PlanRunSettings(Settings):
+    """What to plan for; a plan needs no data."""
+
+    title: ClassVar[str] = "Plan"
+    model: Text = Field("", description="model name, or weight file, that would be trained")
+    imgsz: int = Field(640, ge=32, le=8192, description="side of the input in pixels, the largest of the run")
+    batch: Batch = Field(16, ge=-1, description="images per optimizer step; -1: most that need no splitting")
+    classes: int = Field(80, ge=1, description="classes of a model that is named")
+    boxes: int = Field(100, ge=0, description="boxes in each image of the batch that is tried")
+    optimizer: Optimizer = Field("auto", description="whose state is counted; auto: AdamW, the largest")
+    compare: bool = Field(False, description="also list the cost of other sides, batches, levels, devices")
+    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
 
 
 class ConvertRunSettings(Settings):

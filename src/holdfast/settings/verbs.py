@@ -17,7 +17,9 @@ from holdfast.settings.components import (
     DownloadRunSettings,
     FolderSettings,
     LossSettings,
+    MemorySettings,
     OptimSettings,
+    PlanRunSettings,
     PrecisionSettings,
     PredictOutputSettings,
     PredictRunSettings,
@@ -32,7 +34,7 @@ from holdfast.settings.components import (
 
 class TrainSettings(
     StartModelSettings, DataSettings, TrainDataSettings, TrainRunSettings, FolderSettings, RanksSettings,
-    OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, DetectionSettings,
+    OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, MemorySettings, DetectionSettings,
     AnswerSettings,
 ):
     """Everything `holdfast train` knows."""
@@ -60,6 +62,12 @@ class CheckSettings(CheckDataSettings, CheckOutputSettings, FolderSettings):
     """Everything `holdfast check` knows."""
 
     positional: ClassVar[tuple[str, ...]] = ("data",)
+
+
+class PlanSettings(PlanRunSettings, MemorySettings, DeviceSettings, PrecisionSettings):
+    """Everything `holdfast plan` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("model",)
 
 
 class ConvertSettings(ConvertRunSettings, AnswerSettings):

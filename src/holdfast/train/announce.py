@@ -16,6 +16,7 @@ from holdfast import __version__
 from holdfast.data.index import Index
 from holdfast.load import LoadedModel
 from holdfast.train.checkpoint import Progress
+from holdfast.train.plan import MemoryPlan
 
 
 def run_facts(
@@ -25,6 +26,7 @@ def run_facts(
     *,
     device: str,
     precision: str,
+    compiled: str,
     optimizer: str,
     batch: int,
     asked_batch: int,
@@ -33,6 +35,7 @@ def run_facts(
     fraction: float,
     cache: Sequence[str],
     augmentation: Sequence[str],
+    plan: MemoryPlan,
 ) -> dict[str, Any]:
     """Collects the facts of a run.
 
@@ -43,8 +46,10 @@ def run_facts(
         batch: images per step; `asked_batch` before it was cut to the data set.
         imgsz: input size; `asked_imgsz` before it was rounded to the model's stride.
         fraction: share of the training images that is used.
+        compiled: whether the model is compiled, a sentence; empty where nobody asked.
         cache: what is kept of decoded images, a sentence per split.
         augmentation: a sentence for each augmentation that cannot act.
+        plan: how a step fits into memory.
     """
     model = loaded.model
     return {
@@ -60,6 +65,7 @@ def run_facts(
         "classes": dict(model.names),
         "device": device,
         "precision": precision,
+        "compiled": compiled,
         "batch": batch,
         "asked_batch": asked_batch,
         "imgsz": imgsz,
@@ -75,6 +81,7 @@ def run_facts(
         "val_problems": [*val_index.notes, *val_index.problems.lines()],
         "cache": list(cache),
         "augmentation": list(augmentation),
+        "plan": {**plan.as_dict(), "lines": plan.lines()},
     }
 
 
@@ -90,9 +97,12 @@ def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> 
         f"  precision  {facts['precision']}",
         f"  batch      {facts['batch']} images per optimizer step"
         + (" (the whole training set)" if facts["batch"] < facts["asked_batch"] else ""),
+        *(f"  {'' if i else 'plan':<10} {line}" for i, line in enumerate(facts["plan"]["lines"])),
         f"  optimizer  {facts['optimizer']}",
         f"  run        {folder}",
     ]
+    if facts["compiled"]:
+        lines.insert(5, f"  compile    {facts['compiled']}")
     lines += [f"  cache      {line}" for line in facts["cache"]]
     if facts.get("batch_norm"):
         lines.append(f"  batch-norm {facts['batch_norm']}")

@@ -1,12 +1,13 @@
 """Checkpoints: everything a run needs to go on, in one file that loads with `weights_only=True`.
 
-Written to a temporary file, fsynced and renamed, so a kill or a full disk leaves the old file whole; the
-file before the newest stays as `<name>.previous`, and is read when the newest is damaged.
+Made in two steps: `snapshot` copies the state to the CPU between two steps, `write` puts it on disk, which
+can happen in the background (saver.py). A file is written under another name, fsynced, and renamed, and holds
+a digest of its content; so a kill or a full disk leaves the old file whole, and a damaged one is recognised.
+The file before the newest stays as `<name>.previous`, and is read when the newest is damaged.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from collections.abc import Mapping
@@ -21,16 +22,18 @@ from torch.optim import Optimizer
 from holdfast.errors import WeightsError
 from holdfast.load import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from holdfast.load import read_checkpoint as read_own
-from holdfast.runs import write_atomic
+from holdfast.runs import replacing
 from holdfast.train.ema import Ema
+from holdfast.weights.digest import KEY, digest, is_intact
 
 
 @dataclass
 class Progress:
-    """Where a run stands, after whole epochs.
+    """Where a run stands, after whole steps.
 
     Attributes:
-        epoch: epochs completed.
+        epoch: epochs completed, validation included.
+        batch: steps done of the epoch under way; all of them while its validation is still to come.
         step: optimizer steps done.
         best_fitness: highest fitness so far, -1 before the first validation.
         best_epoch: epoch (from 0) of the highest fitness, -1 before the first validation.
@@ -38,31 +41,29 @@ class Progress:
     """
 
     epoch: int = 0
+    batch: int = 0
     step: int = 0
     best_fitness: float = -1.0
     best_epoch: int = -1
     seconds: float = 0.0
 
 
-def _cpu_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach().to("cpu", copy=False) for key, value in state.items()}
-
-
-def save_checkpoint(
-    path: Path,
+def snapshot(
     *,
     model: nn.Module,
     ema: Ema | None,
     optimizer: Optimizer,
     scaler: torch.amp.GradScaler | None,
     progress: Progress,
+    items: Tensor,
     step: Mapping[str, Any],
     settings: Mapping[str, Any],
     facts: Mapping[str, Any],
-) -> None:
-    """Writes a full checkpoint of a run atomically and keeps the one before it.
+) -> dict[str, Any]:
+    """Copies the full state of a run to the CPU; training may go on while the copy is written.
 
     Args:
+        items: (n, 3) losses of the steps done in the epoch under way.
         step: what the next step must know of those before it (`Stepper.state`).
         settings: the run's settings as plain data.
         facts: decisions and data fingerprint, plain data.
@@ -71,47 +72,67 @@ def save_checkpoint(
         "format": CHECKPOINT_FORMAT,
         "version": CHECKPOINT_VERSION,
         "model": model.header,
-        "weights": _cpu_state(model.state_dict()),
-        "ema": None if ema is None else _cpu_state(ema.state_dict()),
+        "weights": model.state_dict(),
+        "ema": None if ema is None else ema.state_dict(),
         "ema_updates": 0 if ema is None else ema.updates,
         "optimizer": optimizer.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "progress": asdict(progress),
+        "items": items,
         "step": dict(step),
         "settings": dict(settings),
         "facts": dict(facts),
     }
-    _write(path, content, keep_previous=True)
+    copied: dict[str, Any] = _copied(content)
+    return copied
 
 
-def save_weights(
-    path: Path, *, model: nn.Module, settings: Mapping[str, Any], facts: Mapping[str, Any]
-) -> None:
-    """Writes only a model's weights (best.pt): half the size of last.pt or less, not for resuming."""
+def weights_snapshot(
+    model: nn.Module, *, settings: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Copies a model's weights only (best.pt): half the size of last.pt or less, not for resuming."""
     content = {
         "format": CHECKPOINT_FORMAT,
         "version": CHECKPOINT_VERSION,
         "model": model.header,
-        "weights": _cpu_state(model.state_dict()),
+        "weights": model.state_dict(),
         "ema": None,
         "progress": None,
         "settings": dict(settings),
         "facts": dict(facts),
     }
-    _write(path, content, keep_previous=False)
+    copied: dict[str, Any] = _copied(content)
+    return copied
 
 
-def _write(path: Path, content: Mapping[str, Any], *, keep_previous: bool) -> None:
-    buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
-    if keep_previous and path.exists():
-        previous = path.with_suffix(".previous.pt")
-        previous.unlink(missing_ok=True)
-        try:
-            os.link(path, previous)
-        except OSError:  # file systems without hard links
-            shutil.copyfile(path, previous)
-    write_atomic(path, buffer.getvalue())
+def _copied(value: Any) -> Any:
+    """The same structure with every tensor copied to the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copied(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(inner) for inner in value)
+    return value
+
+
+def write(path: Path, content: dict[str, Any], *, keep_previous: bool) -> None:
+    """Writes a snapshot; what stood there stays as `<name>.previous` if asked for.
+
+    Raises:
+        OSError: the file cannot be written; what stood there is untouched.
+    """
+    content[KEY] = digest(content)
+    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+    with replacing(path) as file:
+        torch.save(content, file)
+        if keep_previous and path.exists():
+            previous = path.with_suffix(".previous.pt")
+            previous.unlink(missing_ok=True)
+            try:
+                os.link(path, previous)
+            except OSError:  # file systems without hard links
+                shutil.copyfile(path, previous)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
@@ -129,7 +150,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
             f"{path}: there is no such checkpoint.", hint="Give the path of a run's weights/last.pt."
         )
     content = read_own(path)
-    if content is None:
+    if content is None or not is_intact(content):
         previous = path.with_suffix(".previous.pt")
         if previous.is_file():
             return read_checkpoint(previous)

@@ -9,19 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from holdfast.data.batch import Batch
 from holdfast.data.loader import TrainLoader
+from holdfast.errors import OutOfMemory, Stopped
 from holdfast.evaluate.coco import DetectionMetrics
 from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog
-from holdfast.train.checkpoint import Progress, save_checkpoint, save_weights
+from holdfast.train.checkpoint import Progress, snapshot, weights_snapshot
+from holdfast.train.interrupt import Interrupt
 from holdfast.train.monitor import EpochStats, Monitor
 from holdfast.train.optim import apply_schedule
+from holdfast.train.saver import Saver
 from holdfast.train.schedule import Schedule
-from holdfast.train.statistics import average_statistics
 from holdfast.train.step import Stepper
 
 METRICS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
@@ -74,85 +75,168 @@ class Outputs:
     """Where the loop writes.
 
     Attributes:
-        weights: folder of last.pt and best.pt.
+        saver: writes last.pt, best.pt and epochN.pt.
         csv: one row per epoch.
         settings: stored in every checkpoint.
         facts: stored in every checkpoint.
         on_batch: called with every batch of the first epoch and its number, to draw pictures.
     """
 
-    weights: Path
+    saver: Saver
     csv: CsvLog
     settings: Mapping[str, Any]
     facts: Mapping[str, Any]
     on_batch: Callable[[int, Batch], None] | None
 
 
-def run_epochs(
-    stepper: Stepper,
-    loader: TrainLoader,
-    schedule: Schedule,
-    evaluate: Evaluate,
-    *,
-    plan: Plan,
-    progress: Progress,
-    monitor: Monitor,
-    outputs: Outputs | None,
-) -> Progress:
-    """Trains until the plan's last epoch or until patience runs out; returns where the run stands then.
+class Run:
+    """A run under way: everything that its loop touches.
 
     Args:
+        stepper: does the steps.
+        loader: this rank's part of the batches.
+        schedule: learning rates and momentum.
+        evaluate: validates a model.
+        plan: when to do what.
+        progress: where the run stands.
+        monitor: counts and shows.
+        interrupt: requests to stop.
         outputs: None on the ranks that do not write.
     """
-    began = time.perf_counter() - progress.seconds
-    on_batch = None if outputs is None else outputs.on_batch
-    for epoch in range(progress.epoch, plan.epochs):
-        stats = _train_epoch(epoch, stepper, loader, schedule, progress, monitor, on_batch)
-        average_statistics(stepper.ranks, stepper.model, *([stepper.ema.model] if stepper.ema else []))
-        last = epoch + 1 == plan.epochs
-        result = None
-        if last or (plan.val_interval and (epoch + 1) % plan.val_interval == 0):
-            result = evaluate(_answering_model(stepper), loss=stepper.loss)
-        progress.epoch = epoch + 1
-        progress.seconds = time.perf_counter() - began
-        if result is not None and result.metrics.fitness > progress.best_fitness:
-            progress.best_fitness, progress.best_epoch = result.metrics.fitness, epoch
-            if outputs is not None:
-                _save_best(outputs, stepper)
-        if outputs is not None:
-            outputs.csv.append(_row(epoch, progress.seconds, stats, result, stepper))
-        monitor.report(stats, _note(result))
-        stop = 0 < plan.patience <= epoch - progress.best_epoch and progress.best_epoch >= 0
-        if outputs is not None:
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        loader: TrainLoader,
+        schedule: Schedule,
+        evaluate: Evaluate,
+        *,
+        plan: Plan,
+        progress: Progress,
+        monitor: Monitor,
+        interrupt: Interrupt,
+        outputs: Outputs | None,
+    ) -> None:
+        self.stepper = stepper
+        self.loader = loader
+        self.schedule = schedule
+        self.evaluate = evaluate
+        self.plan = plan
+        self.progress = progress
+        self.monitor = monitor
+        self.interrupt = interrupt
+        self.outputs = outputs
+        self._began = time.perf_counter() - progress.seconds
+
+    def epochs(self) -> Progress:
+        """Trains until the plan's last epoch or until patience runs out; returns where the run stands then.
+
+        Raises:
+            Stopped: the run was asked to stop; its state is on disk.
+            OutOfMemory: nothing fits any more; its state is on disk.
+        """
+        plan, progress = self.plan, self.progress
+        while progress.epoch < plan.epochs:
+            epoch = progress.epoch
+            try:
+                stats = self._train(epoch)
+            except OutOfMemory:
+                self._save("last.pt")
+                self._flush()
+                raise
+            last = epoch + 1 == plan.epochs
+            result = None
+            if last or (plan.val_interval and (epoch + 1) % plan.val_interval == 0):
+                result = self._validate()
+            progress.epoch, progress.batch = epoch + 1, 0
+            progress.seconds = time.perf_counter() - self._began
+            if result is not None and result.metrics.fitness > progress.best_fitness:
+                progress.best_fitness, progress.best_epoch = result.metrics.fitness, epoch
+                self._save_best()
+            if self.outputs is not None:
+                self.outputs.csv.append(_row(epoch, progress.seconds, stats, result, self.stepper))
+            self.monitor.report(stats, _note(result))
+            stop = 0 < plan.patience <= epoch - progress.best_epoch and progress.best_epoch >= 0
             for name in _due(plan, epoch, ends=last or stop):
-                _save(outputs.weights / name, stepper, progress, outputs)
-        if stop and not last:
-            best = progress.best_epoch + 1
-            monitor.say(f"stopped: no better fitness for {plan.patience} epochs; the best was epoch {best}")
-            break
-    return progress
+                self._save(name)
+            if stop and not last:
+                self.monitor.say(
+                    f"stopped: no better fitness for {plan.patience} epochs; the best was epoch "
+                    f"{progress.best_epoch + 1}"
+                )
+                break
+        self._flush()
+        return progress
 
+    def _train(self, epoch: int) -> EpochStats:
+        """Does the steps of an epoch that are still to do."""
+        stepper, progress, monitor = self.stepper, self.progress, self.monitor
+        stepper.model.train()
+        share = self.schedule.progress(epoch)
+        monitor.start_epoch(epoch)
+        draw = None if self.outputs is None or epoch else self.outputs.on_batch
+        for batch, wait in _timed(self.loader.epoch(epoch, start=progress.batch)):
+            if draw is not None:
+                draw(progress.batch, batch)
+            apply_schedule(stepper.optimizer, self.schedule, progress.step)
+            items = stepper.run(batch.images, batch.targets, progress=share)
+            monitor.step(items, images=self.loader.images(progress.batch), wait=wait)
+            progress.step += 1
+            progress.batch += 1
+            if stepper.ranks.any(bool(self.interrupt.signal)):
+                self._stop()
+            if self.outputs is not None and self.outputs.saver.due():
+                self._save("last.pt")
+        return monitor.end_epoch()
 
-def _train_epoch(
-    epoch: int,
-    stepper: Stepper,
-    loader: TrainLoader,
-    schedule: Schedule,
-    progress: Progress,
-    monitor: Monitor,
-    on_batch: Callable[[int, Batch], None] | None,
-) -> EpochStats:
-    stepper.model.train()
-    share = schedule.progress(epoch)
-    monitor.start_epoch(epoch)
-    for number, (batch, wait) in enumerate(_timed(loader.epoch(epoch))):
-        if on_batch is not None and epoch == 0:
-            on_batch(number, batch)
-        apply_schedule(stepper.optimizer, schedule, progress.step)
-        items = stepper.run(batch.images, batch.targets, progress=share)
-        progress.step += 1
-        monitor.step(items, images=loader.images(number), wait=wait)
-    return monitor.end_epoch()
+    def _validate(self) -> Validation:
+        """Validates; a request to stop ends it at once, because it can be done again."""
+        try:
+            with self.interrupt.at_once():
+                return self.evaluate(_answering_model(self.stepper), loss=self.stepper.loss)
+        except Stopped:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        """Saves and leaves."""
+        self._save("last.pt")
+        self._flush()
+        done = self.progress.step
+        saved = "" if self.outputs is None else f", saved in {self.outputs.saver.folder / 'last.pt'}"
+        raise self.interrupt.stopped(
+            f"Stopped after step {done}{saved}.", hint="Go on with the same command and --resume."
+        )
+
+    def _save(self, name: str) -> None:
+        """Has the state written, on the rank that writes."""
+        if self.outputs is None:
+            return
+        self.progress.seconds = time.perf_counter() - self._began
+        content = snapshot(
+            model=self.stepper.model,
+            ema=self.stepper.ema,
+            optimizer=self.stepper.optimizer,
+            scaler=self.stepper.scaler,
+            progress=self.progress,
+            items=self.monitor.items(),
+            step=self.stepper.state(),
+            settings=self.outputs.settings,
+            facts=self.outputs.facts,
+        )
+        self.outputs.saver.put(name, content, keep_previous=name == "last.pt")
+
+    def _save_best(self) -> None:
+        if self.outputs is None:
+            return
+        content = weights_snapshot(
+            _answering_model(self.stepper), settings=self.outputs.settings, facts=self.outputs.facts
+        )
+        self.outputs.saver.put("best.pt", content)
+
+    def _flush(self) -> None:
+        if self.outputs is not None:
+            self.outputs.saver.flush()
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
@@ -197,26 +281,3 @@ def _due(plan: Plan, epoch: int, *, ends: bool) -> list[str]:
     if plan.save_period > 0 and (epoch + 1) % plan.save_period == 0:
         names.append(f"epoch{epoch + 1}.pt")
     return names
-
-
-def _save_best(outputs: Outputs, stepper: Stepper) -> None:
-    save_weights(
-        outputs.weights / "best.pt",
-        model=_answering_model(stepper),
-        settings=outputs.settings,
-        facts=outputs.facts,
-    )
-
-
-def _save(path: Path, stepper: Stepper, progress: Progress, outputs: Outputs) -> None:
-    save_checkpoint(
-        path,
-        model=stepper.model,
-        ema=stepper.ema,
-        optimizer=stepper.optimizer,
-        scaler=stepper.scaler,
-        progress=progress,
-        step=stepper.state(),
-        settings=outputs.settings,
-        facts=outputs.facts,
-    )

@@ -80,6 +80,7 @@ class Monitor:
         self.verbose = verbose
         self.live = verbose and self.out.isatty()
         self.remedy = remedy
+        self._items: list[torch.Tensor] = []
         self._advised = False
         self._epochs_seen = 0
         self._shown = 0.0
@@ -88,11 +89,19 @@ class Monitor:
     def start_epoch(self, epoch: int) -> None:
         """Begins an epoch (from 0)."""
         self._epoch = epoch
-        self._items: list[torch.Tensor] = []
         self._images = 0
+        self._here = 0  # steps of this epoch in this part of the run
         self._wait = 0.0
         self._pace = 0.0
         self._began = self._last = time.perf_counter()
+
+    def items(self) -> torch.Tensor:
+        """(n, 3) losses of the steps done in the epoch under way."""
+        return torch.stack(self._items) if self._items else torch.zeros(0, 3)
+
+    def restore(self, items: torch.Tensor) -> None:
+        """Takes over the losses of steps that an earlier part of the run did in this epoch."""
+        self._items = list(items.to(self.device).unbind())
 
     def step(self, items: torch.Tensor, *, images: int, wait: float) -> None:
         """Counts one step.
@@ -107,6 +116,7 @@ class Monitor:
         spent = max(now - self._last, 1e-9)
         self._last = now
         self._items.append(items)
+        self._here += 1
         self._images += images
         self._wait += wait
         pace = images / spent
@@ -119,7 +129,7 @@ class Monitor:
         """Closes the epoch and returns its means."""
         spent = max(time.perf_counter() - self._began, 1e-9)
         mean = torch.stack(self._items).mean(0).tolist() if self._items else [0.0, 0.0, 0.0]
-        self._items = self._items[-1:]
+        self._items = []
         return EpochStats(
             (mean[0], mean[1], mean[2]), self._images / spent, self._wait / spent, memory_used(self.device)
         )
@@ -158,7 +168,7 @@ class Monitor:
     def _line(self) -> str:
         done = len(self._items)
         left = (self.steps - done) + (self.epochs - self._epoch - 1) * self.steps
-        per_step = (self._last - self._began) / done
+        per_step = (self._last - self._began) / max(self._here, 1)
         return (
             f"epoch {self._epoch + 1}/{self.epochs}  {done}/{self.steps}  "
             f"{self._losses(self._items[-1].tolist())}  {self._pace:.1f} img/s  "

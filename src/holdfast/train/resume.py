@@ -13,7 +13,9 @@ from holdfast.train.dist import Place
 
 RESUME_KEYS = frozenset(
     ("device", "ranks", "ddp_timeout", "sync_bn", "workers", "cache", "cache_budget", "epochs", "patience")
-) | {"val_interval", "save_period", "nosave", "noval", "verbose", "plots"}
+) | {"val_interval", "save_period", "save_every", "nosave", "noval", "verbose", "plots"} | {
+    "micro_batch", "ckpt", "memory_limit", "headroom"
+}
 
 
 def resume_path(asked: bool | str, project: Path, folder: Path | None, place: Place) -> Path | None:

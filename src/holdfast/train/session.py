@@ -5,22 +5,23 @@ the books.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.index import Index, build_index
 from holdfast.data.loader import TrainLoader
-from holdfast.data.reader import EvalReader, TrainReader, eval_rooms, train_rooms
+from holdfast.data.reader import EvalReader, TrainReader, eval_rooms, recent_bytes, train_rooms
 from holdfast.data.samples import TrainSamples
 from holdfast.data.storing import Opened, open_store
-from holdfast.devices import Device, choose_precision
+from holdfast.devices import Device, choose_precision, compile_fault
 from holdfast.errors import DataError, SettingsError, WeightsError
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import LoadedModel, load_model
@@ -35,16 +36,22 @@ from holdfast.train.checkpoint import Progress, restore
 from holdfast.train.dist import Place, Ranks, place
 from holdfast.train.ema import Ema
 from holdfast.train.freeze import freeze
-from holdfast.train.loop import Outputs, Plan, columns, run_epochs
+from holdfast.train.interrupt import Interrupt
+from holdfast.train.loop import Outputs, Plan, Run, columns
+from holdfast.train.micro import MicroBatch
 from holdfast.train.monitor import Monitor, duration
 from holdfast.train.optim import (
+    OptimChoice,
     build_optimizer,
     choose_optimizer,
     scaled_weight_decay,
     steps_per_epoch,
 )
+from holdfast.train.plan import tightest
+from holdfast.train.planner import most_boxes, plan_run
 from holdfast.train.resume import folder_of_launch, resume, resume_path
 from holdfast.train.roles import Evaluator, Reporter
+from holdfast.train.saver import Saver
 from holdfast.train.schedule import Schedule, Shape
 from holdfast.train.start import (
     agree,
@@ -154,41 +161,80 @@ def _fit(
     loaded = _starting_model(settings, names)
     loaded.model.spare(settings.nms)  # an impossible choice is refused now, not after an epoch
     model = _placed(loaded, settings, device)
+    compiled = _compiled(model, device) if settings.compile else ""
     stride = max(model.strides)
     imgsz = max(-(-settings.imgsz // stride) * stride, 64)
-    batch = min(settings.batch, len(train_index))
+    largest = round(imgsz * (1 + settings.multi_scale))
+    images = image_cache or Path(settings.project) / "images"
+    train_store, val_store = _stores(settings, ranks, train_index, val_index, (largest, imgsz), images)
+    loss = criterion(
+        model.outputs,
+        strides=model.strides,
+        reg_max=model.reg_max,
+        box=settings.box,
+        cls=settings.cls,
+        dfl=settings.dfl,
+        label_smoothing=settings.label_smoothing,
+    )
+
+    def optimizer_over(of: Detector, batch: int) -> tuple[OptimChoice, Optimizer]:
+        choice = choose_optimizer(
+            settings.optimizer,
+            steps=steps_per_epoch(len(train_index), batch) * settings.epochs,
+            classes=len(names),
+            lr0=settings.lr0,
+            momentum=settings.momentum,
+            warmup_bias_lr=settings.warmup_bias_lr,
+            long_run=of.long_run_optimizer,
+        )
+        decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
+        return choice, build_optimizer(of, choice, weight_decay=decay, class_branches=of.class_branches)
+
+    wanted, accumulate = settings.batch, settings.accumulate
+    if content is not None and wanted == -1:  # what was found out then stays
+        wanted, accumulate = content["facts"]["batch"], 1
+    with _repeatable(settings.deterministic):
+        memory = plan_run(
+            model,
+            loss,
+            make_optimizer=lambda of, batch: optimizer_over(of, batch)[1],
+            precision=precision,
+            channels_last=settings.channels_last,
+            side=-(-largest // stride) * stride,
+            boxes=_most_boxes(settings, train_index),
+            images=len(train_index),
+            batch=wanted,
+            accumulate=accumulate,
+            ranks=ranks.world,
+            micro_batch=settings.micro_batch,
+            ckpt=str(settings.ckpt),
+            memory_limit=settings.memory_limit,
+            headroom=settings.headroom,
+            average=settings.ema,
+            host_images=recent_bytes(train_index.sizes, largest)
+            + (train_store.promised + val_store.promised if settings.cache == "ram" else 0),
+            sharing=ranks.local_world if device.device.type == "cpu" else 1,
+            conf=settings.conf,
+            iou=settings.iou,
+            max_det=settings.max_det,
+            nms=settings.nms,
+        )
+    memory = tightest(ranks.gather_all(memory))
+    batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train_index))
+    model.recompute(memory.recompute)
     steps = steps_per_epoch(len(train_index), batch)
-    choice = choose_optimizer(
-        settings.optimizer,
-        steps=steps * settings.epochs,
-        classes=len(names),
-        lr0=settings.lr0,
-        momentum=settings.momentum,
-        warmup_bias_lr=settings.warmup_bias_lr,
-        long_run=model.long_run_optimizer,
-    )
-    decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
-    optimizer = build_optimizer(
-        model, choice, weight_decay=decay, class_branches=model.class_branches
-    )
+    choice, optimizer = optimizer_over(model, batch)
     ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
     sync = synchronises(ranks, settings.sync_bn, batch)
     stepper = Stepper(
         model,
-        criterion(
-            model.outputs,
-            strides=model.strides,
-            reg_max=model.reg_max,
-            box=settings.box,
-            cls=settings.cls,
-            dfl=settings.dfl,
-            label_smoothing=settings.label_smoothing,
-        ),
+        loss,
         optimizer,
         ema=ema,
         precision=precision,
         clip_norm=settings.clip_norm,
         channels_last=settings.channels_last,
+        micro=MicroBatch(memory.micro_batch if memory.parts > 1 else None),
         ranks=ranks,
         exchange=synchronise(model, ranks.sum_) if sync else None,
         say=talk,
@@ -204,9 +250,6 @@ def _fit(
             )
     spread(ranks, model, None if ema is None else ema.model)
     folder = ranks.from_main(lambda: _run_folder(settings, folder, made))
-    largest = round(imgsz * (1 + settings.multi_scale))
-    images = image_cache or Path(settings.project) / "images"
-    train_store, val_store = _stores(settings, ranks, train_index, val_index, (largest, imgsz), images)
     samples = TrainSamples(
         train_index,
         imgsz=imgsz,
@@ -243,14 +286,16 @@ def _fit(
         val_index,
         device=device.note,
         precision=precision.note,
+        compiled=compiled,
         optimizer=choice.note,
         batch=batch,
-        asked_batch=settings.batch,
+        asked_batch=settings.batch * settings.accumulate,
         imgsz=imgsz,
         asked_imgsz=settings.imgsz,
         fraction=settings.fraction,
         cache=[opened.note for opened in (train_store, val_store) if opened.note],
         augmentation=samples.remarks(),
+        plan=memory,
     )
     if where.launch:
         facts["launch"] = where.launch
@@ -288,7 +333,7 @@ def _fit(
         names=names,
         imgsz=imgsz,
         stride=stride,
-        batch=2 * batch,
+        batch=memory.val_batch,
         workers=threads,
         rect=True,
         device=device.device,
@@ -312,9 +357,38 @@ def _fit(
         part=ranks.rank,
         parts=ranks.world,
     )
-    stores = closing(train_store), closing(val_store)
-    with stores[0], stores[1], closing(evaluator), closing(loader), _repeatable(settings.deterministic):
-        progress = run_epochs(
+    weights = folder / "weights"
+    saver = Saver(weights, every=settings.save_every, say=talk) if ranks.main else None
+    outputs = None
+    if saver is not None:
+        outputs = Outputs(
+            saver=saver,
+            csv=CsvLog(folder / "results.csv", columns(stepper), keep_rows=progress.epoch),
+            settings=settings.as_dict(),
+            facts=facts,
+            on_batch=draw_train if plots else None,
+        )
+    monitor = Monitor(
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        device=device.device,
+        terms=stepper.loss.terms,
+        verbose=settings.verbose and ranks.main,
+        remedy=_remedy(settings),
+    )
+    if content is not None:
+        monitor.restore(content.get("items", torch.zeros(0, 3)))
+        del content
+    with ExitStack() as stack:
+        stack.enter_context(closing(train_store))
+        stack.enter_context(closing(val_store))
+        stack.enter_context(closing(evaluator))
+        stack.enter_context(closing(loader))
+        if saver is not None:
+            stack.enter_context(closing(saver))
+        stack.enter_context(_repeatable(settings.deterministic))
+        interrupt = stack.enter_context(Interrupt())
+        run = Run(
             stepper,
             loader,
             schedule,
@@ -327,29 +401,16 @@ def _fit(
                 save_period=settings.save_period,
             ),
             progress=progress,
-            monitor=Monitor(
-                epochs=settings.epochs,
-                steps_per_epoch=steps,
-                device=device.device,
-                terms=stepper.loss.terms,
-                verbose=settings.verbose and ranks.main,
-                remedy=_remedy(settings),
-            ),
-            outputs=Outputs(
-                weights=folder / "weights",
-                csv=CsvLog(folder / "results.csv", columns(stepper), keep_rows=progress.epoch),
-                settings=settings.as_dict(),
-                facts=facts,
-                on_batch=draw_train if plots else None,
-            )
-            if ranks.main
-            else None,
+            monitor=monitor,
+            interrupt=interrupt,
+            outputs=outputs,
         )
+        progress = run.epochs()
         loader.close()
-        best = folder / "weights" / "best.pt"
+        best = weights / "best.pt"
         which = f"best weights (epoch {progress.best_epoch + 1})"
         if not best.is_file():  # a resumed run whose best.pt was not kept beside last.pt
-            best, which = folder / "weights" / "last.pt", "last weights (best.pt is gone)"
+            best, which = weights / "last.pt", "last weights (best.pt is gone)"
         talk(f"{progress.epoch} epochs in {duration(progress.seconds)}; validating the {which}")
         answer = ranks.from_main(lambda: load_model(best).model)
         result = evaluator(answer, on_batch=draw_val if plots else None)
@@ -454,6 +515,13 @@ def _stores(
     return share_store(ranks, train, rooms[0]), share_store(ranks, val, rooms[1])
 
 
+def _most_boxes(settings: TrainSettings, index: Index) -> int:
+    """Most boxes that the augmentation can bring into one picture."""
+    joined = 4 if settings.mosaic_tiles == "4" else 9
+    doubled = settings.mixup > 0 or settings.cutmix > 0 or settings.copy_paste > 0
+    return most_boxes(index.offsets, joined=joined if settings.mosaic > 0 else 1, mixed=doubled)
+
+
 def _remedy(settings: TrainSettings) -> str:
     """What shortens the wait for data."""
     cores = usable_cores()
@@ -489,6 +557,15 @@ def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> Det
         names = loaded.model.keymap(loaded.model.layout)
         freeze(model, settings.freeze, layer_of=lambda key: int(names.to_official(key).split(".")[1]))
     return model
+
+
+def _compiled(model: Detector, device: Device) -> str:
+    """Has the model compiled at its first step; names of tensors stay. Returns the sentence about it."""
+    fault = compile_fault(device.device)
+    if fault:
+        return f"no, because torch.compile cannot be used: {fault}"
+    model.compile()
+    return "torch.compile; the first step and each new input size wait for it"
 
 
 def _shape(settings: TrainSettings) -> Shape:

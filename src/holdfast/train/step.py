@@ -255,11 +255,18 @@ class Stepper:
     def _over_ranks(
         self, sums: Tensor, images: int, *, gradients: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | int]:
-        """Adds up sums, and gradients if asked for: (L, 4) sums, (L,) B / S, and B."""
+        """Adds up sums, and gradients if asked for: (L, 4) sums, (L,) B / S, and B.
+
+        With the gradients go running statistics, of which all ranks then have the mean: they validate and
+        save one model, in which the images of all of them count.
+        """
         count: Tensor | int = images
         if self.ranks.world > 1:
             count = sums.new_tensor(float(images))
-            self.ranks.sum_([sums, count, *(self._gradients() if gradients else [])])
+            running = self._statistics.running if gradients else []
+            self.ranks.sum_([sums, count, *running, *(self._gradients() if gradients else [])])
+            if running:
+                torch._foreach_div_(running, float(self.ranks.world))
         return sums, count / sums[:, 3].clamp(min=1), count
 
     def _gradients(self) -> list[Tensor]:

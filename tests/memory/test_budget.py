@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from holdfast.errors import SettingsError
-from holdfast.train import memory
-from holdfast.train.memory import Limit, Peak, budget, give_back, parse_limit, resident
+from holdfast.memory import budget as module
+from holdfast.memory.budget import Limit, Peak, budget, give_back, parse_limit, resident
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -75,7 +75,7 @@ def test_a_peak_that_is_over_is_seen_and_an_earlier_one_is_not() -> None:
 def test_where_the_kernel_keeps_no_peak_a_thread_finds_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(memory, "_RESET", tmp_path / "absent" / "clear_refs")
+    monkeypatch.setattr(module, "_RESET", tmp_path / "absent" / "clear_refs")
     with Peak(CPU) as peak:
         for _ in range(5):
             work()

@@ -1,0 +1,244 @@
+"""Decides how a step over the batch is done within a memory budget: arithmetic on what the probe measured.
+
+The batch, and with it the learning rate, is never touched. The first level of recompute that lets `ENOUGH`
+images, or the whole batch, through at a time is taken: batch norm wants that many for its statistics, and
+recompute costs less than its noise. Where no level reaches that, the one with the largest micro-batch is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from holdfast.memory.budget import Budget, size
+from holdfast.nn.recompute import Level
+from holdfast.train.probe import Cost, Line
+
+ENOUGH = 16  # images in a micro-batch that batch-norm statistics are content with
+LEVELS: tuple[Level, ...] = ("none", "norm", "stages")  # of recompute, cheapest first
+_WORDS = {"none": "no recompute", "norm": "recompute of batch norm", "stages": "recompute of stages"}
+_NOTHING = Line(0, 0)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Memory that does not depend on the micro-batch, in bytes.
+
+    Attributes:
+        held: what the process, or the allocator, holds before the first step: weights, libraries, data.
+        gradients: of all trained parameters.
+        state: what the optimizer will keep.
+        average: the moving average of the weights.
+        loader: batches and images held by the loader (0 on a device).
+    """
+
+    held: int
+    gradients: int
+    state: int
+    average: int
+    loader: Line = _NOTHING
+
+    def training(self, batch: int) -> float:
+        """Bytes during a step over `batch` images, without its activations."""
+        return self.validation(batch) + self.gradients
+
+    def validation(self, batch: int) -> float:
+        """Bytes during validation, without what validation adds."""
+        return self.held + self.state + self.average + self.loader.at(batch)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a step is done.
+
+    Attributes:
+        batch: images per optimizer step (of this process).
+        micro_batch: most images that go through the network at a time.
+        parts: micro-batches per step.
+        recompute: level of activation recompute.
+        val_batch: images per forward of validation.
+        precision: number format.
+        peak: predicted most bytes held; None where nothing was measured.
+        limit: bytes that may be held; None likewise.
+        images_per_second: predicted, without data loading; None likewise.
+        fits: whether the peak is within the budget.
+        reasons: sentences that explain the decision.
+    """
+
+    batch: int
+    micro_batch: int
+    parts: int
+    recompute: Level
+    val_batch: int
+    precision: str
+    peak: int | None
+    limit: int | None
+    images_per_second: float | None
+    fits: bool
+    reasons: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the manifest."""
+        return {**asdict(self), "reasons": list(self.reasons)}
+
+    def lines(self) -> list[str]:
+        """The block that says what was decided and why; the first line stands on its own."""
+        cut = "in one piece" if self.parts == 1 else f"in {self.parts} micro-batches of {self.micro_batch}"
+        first = f"{self.batch} images a step {cut}, {_WORDS[self.recompute]}"
+        if self.images_per_second:
+            first += f", about {self.images_per_second:.3g} images/s"
+        lines = [first]
+        if self.peak is not None and self.limit is not None:
+            lines.append(f"predicted peak {size(self.peak)} of {size(self.limit)}")
+        return lines + list(self.reasons)
+
+
+@dataclass(frozen=True)
+class _Option:
+    level: Level
+    micro: int
+    cost: Cost
+
+
+def choose(
+    cost: Callable[[Level], Cost | None],
+    *,
+    fixed: Fixed,
+    budget: Budget,
+    batch: int,
+    precision: str,
+    levels: Sequence[Level] = LEVELS,
+    micro_batch: int | None = None,
+    most: int | None = None,
+    validation: Cost | None = None,
+    largest_batch: int = 1024,
+) -> MemoryPlan:
+    """Plans a step.
+
+    Args:
+        cost: measures a level of recompute, or None where it could not be tried; called for levels in order,
+            as far as needed.
+        fixed: memory beside activations.
+        budget: what may be held.
+        batch: images per step; -1 takes the most that need no splitting at the first of `levels`.
+        precision: number format, for the record.
+        levels: allowed levels of recompute, cheapest first.
+        micro_batch: images at a time that the user asks for; None decides.
+        most: the micro-batch is at most this; None means the batch.
+        validation: what validation costs.
+        largest_batch: most images for `batch` = -1.
+    """
+    reasons: list[str] = [f"budget: {budget.note}, {size(budget.headroom)} of it stay free"]
+    if batch == -1:
+        batch = _largest(cost(levels[0]), fixed, budget, largest_batch)
+        reasons.append(f"batch -1: {batch} is the most that needs no splitting")
+    room = budget.usable - fixed.training(batch)
+    top = min(most or batch, batch)
+    goal = min(micro_batch or min(ENOUGH, top), top)
+    options: list[_Option] = []
+    for level in levels:
+        found = cost(level)
+        if found is not None:
+            options.append(_Option(level, min(found.bytes.most(room), top), found))
+            if options[-1].micro >= goal:
+                break
+    best = max(
+        options, key=lambda x: (min(x.micro, goal), 0 if x.micro else -x.cost.bytes.at(1)), default=None
+    )
+    micro = max(best.micro if best else 1, 1)
+    if micro_batch is not None:
+        micro = min(micro_batch, top)
+    parts = -(-batch // micro)
+    micro = -(-batch // parts)
+    reasons += _why(options, best, micro, micro_batch, top, batch)
+    plan = MemoryPlan(
+        batch=batch,
+        micro_batch=micro,
+        parts=parts,
+        recompute=best.level if best else levels[-1],
+        val_batch=max(micro, 1),
+        precision=precision,
+        peak=None,
+        limit=budget.most,
+        images_per_second=None,
+        fits=False,
+        reasons=tuple(reasons),
+    )
+    if best is not None:
+        peak = fixed.training(batch) + best.cost.bytes.at(micro)
+        seconds = batch / micro * best.cost.seconds.at(micro)
+        plan = replace(
+            plan, peak=int(peak), images_per_second=batch / seconds, fits=peak <= budget.usable
+        )
+    if not plan.fits:
+        need = "one image at a time" if micro == 1 else f"{micro} images at a time"
+        peak_text = f" needs {size(plan.peak)}, which" if plan.peak else ""
+        warning = f"WARNING: even {need}{peak_text} is over the budget; the run goes on all the same"
+        plan = replace(plan, reasons=(*plan.reasons, warning))
+    return replace(plan, val_batch=_val_batch(validation, fixed, budget, batch, micro))
+
+
+def _largest(cost: Cost | None, fixed: Fixed, budget: Budget, most: int) -> int:
+    if cost is None:
+        return 1
+    line = Line(fixed.training(0) + cost.bytes.base, cost.bytes.each + fixed.loader.each)
+    return min(max(line.most(budget.usable), 1), most)
+
+
+def _val_batch(cost: Cost | None, fixed: Fixed, budget: Budget, batch: int, micro: int) -> int:
+    """Images per forward of validation: twice the batch, or what fits."""
+    if cost is None:
+        return min(2 * batch, max(micro, 1))
+    line = Line(fixed.validation(batch) + cost.bytes.base, cost.bytes.each + fixed.loader.each)
+    return max(min(2 * batch, line.most(budget.usable)), 1)
+
+
+def _why(
+    options: Sequence[_Option], best: _Option | None, micro: int, asked: int | None, top: int, batch: int
+) -> list[str]:
+    if best is None:
+        return ["not even one image could be tried: memory ran out while measuring"]
+    reasons = []
+    tried = {option.level: option.micro for option in options}
+    fits = ", ".join(
+        f"{'all' if count >= batch else count} of {batch} images with {_WORDS[level]}"
+        for level, count in tried.items()
+    )
+    reasons.append(f"at a time fit {fits}")
+    if asked is not None:
+        evenly = f"; evenly cut that is {micro}" if micro < asked else ""
+        reasons.append(f"micro_batch={asked} was asked for{evenly}")
+    elif len(options) > 1 and micro >= min(ENOUGH, top):
+        reasons.append(f"recompute is preferred to fewer than {ENOUGH} images in a batch-norm statistic")
+    elif micro < min(ENOUGH, top):
+        reasons.append(f"batch norm takes its statistics over {micro} images at a time")
+    return reasons
+
+
+def given(*, batch: int, micro_batch: int, recompute: Level, precision: str) -> MemoryPlan:
+    """The plan of a user who says everything: nothing is measured, nothing is predicted."""
+    parts = -(-batch // min(micro_batch, batch))
+    return MemoryPlan(
+        batch=batch,
+        micro_batch=-(-batch // parts),
+        parts=parts,
+        recompute=recompute,
+        val_batch=min(2 * batch, max(micro_batch, 1)),
+        precision=precision,
+        peak=None,
+        limit=None,
+        images_per_second=None,
+        fits=True,
+        reasons=("micro_batch and ckpt were given; memory was not measured",),
+    )
+
+
+def tightest(plans: Sequence[MemoryPlan]) -> MemoryPlan:
+    """One plan for ranks that made their own: it fits on each of them, and batch norm is the same on all."""
+    least = min(plans, key=lambda plan: plan.micro_batch)
+    level = max((plan.recompute for plan in plans), key=LEVELS.index)
+    batch = min(plan.batch for plan in plans)
+    val_batch = min(plan.val_batch for plan in plans)
+    parts = -(-batch // least.micro_batch)
+    return replace(least, batch=batch, parts=parts, recompute=level, val_batch=val_batch)
