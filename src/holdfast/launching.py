@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from holdfast.train.launch import Child
     from holdfast.train.session import TrainResult
 
+_FINAL = {code for code in range(1, 10) if code != RankError.exit_code}  # errors of ours that stay
 _START = "import sys; sys.path[:] = sys.argv[3:]; from holdfast.cli.rank import main; main(*sys.argv[1:3])"
 
 
@@ -40,7 +42,7 @@ class Notes:
         self.settings = folder / "settings.yaml"
         self.result = folder / "result.pickle"
         self._run = folder / "run.txt"
-        self._error = folder / "error.json"
+        self._errors = folder / "errors"
 
     def tell_folder(self, folder: Path) -> None:
         """Rank 0 has made the run folder."""
@@ -51,21 +53,27 @@ class Notes:
         """The run folder, when rank 0 has made one."""
         return Path(self._run.read_text(encoding="utf-8")) if self._run.is_file() else None
 
-    def tell_error(self, error: HoldfastError) -> None:
-        """A rank ends by a user's mistake; the last one that says so is heard."""
-        content = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        part = self._error.with_suffix(f".{id(error)}.part")
-        part.write_text(json.dumps(content), encoding="utf-8")
-        part.replace(self._error)
+    def tell_error(self, rank: int, error: HoldfastError) -> None:
+        """A rank ends by an error that a new start would not mend."""
+        kept = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        part = self._errors / f"{rank:04d}.part"
+        part.write_text(json.dumps({"kind": type(error).__name__, **kept}), encoding="utf-8")
+        part.replace(part.with_suffix(".json"))
 
     def error(self) -> HoldfastError | None:
-        """The mistake a rank told, as the exception it was."""
-        if not self._error.is_file():
-            return None
-        content = json.loads(self._error.read_text(encoding="utf-8"))
-        kind = getattr(errors, content["kind"])
-        error: HoldfastError = kind(content["message"], hint=content["hint"])
-        return error
+        """The error that was told in the last attempt, of the first rank, as the exception it was."""
+        for path in sorted(self._errors.glob("*.json")):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            kind = getattr(errors, content.pop("kind"))
+            error: HoldfastError = kind.__new__(kind, content["message"])
+            vars(error).update(content)
+            return error
+        return None
+
+    def begin(self) -> None:
+        """A new attempt: what the one before has told is void."""
+        shutil.rmtree(self._errors, ignore_errors=True)
+        self._errors.mkdir()
 
 
 def processes(settings: TrainSettings) -> int:
@@ -99,6 +107,7 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
         stores: list[Store] = []
 
         def start() -> Sequence[Child]:
+            notes.begin()
             stores[:] = [Store(count)]
             threads = max(usable_cores() // count, 1)
             return [Child(command, stores[0].environment(rank, threads=threads)) for rank in range(count)]
@@ -109,7 +118,12 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
             return last.stat().st_mtime_ns if last is not None and last.is_file() else None
 
         try:
-            supervise(start, mark=mark, final=range(1, RankError.exit_code), say=say)
+            supervise(start, mark=mark, final=_FINAL, say=say)
+        except (KeyboardInterrupt, SystemExit):  # asked to stop: rank 0 says what it saved
+            told = notes.error()
+            if told is None:
+                raise
+            raise told from None
         except Final as end:
             told = notes.error()
             if told is None:

@@ -165,6 +165,26 @@ def test_a_mistake_is_told_once_and_nothing_is_started_again(shapes: Path, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_reaches_the_ranks_which_save_and_go_on_later(
+    shapes: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = holdfast(command(shapes, tmp_path, "epochs=200", "batch=2"))
+    last = tmp_path / "exp" / "weights" / "last.pt"
+    until(last.is_file)
+    run.send_signal(number)
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 128 + number
+    assert f"saved in {last}" in err
+    assert "Traceback" not in err
+    again = holdfast(["train", f"resume={last}", "epochs=200", "patience=1"])  # ranks as they were
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0, err
+    assert len(re.findall(r"rank [01] of 2 on .*: cpu", out)) == 2
+    assert "resumed after" in out
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_run_whose_rank_is_killed_in_mid_step_finishes_by_itself(
     shapes: Path, tmp_path: Path, victim: int

@@ -43,7 +43,7 @@ def _train(settings: Path, folder: Path) -> int:
     from holdfast.launching import Notes
     from holdfast.settings import TrainSettings
 
-    notes = Notes(folder)
+    notes, rank = Notes(folder), int(os.environ["RANK"])
     try:
         values = yaml.safe_load(settings.read_text(encoding="utf-8"))
         result = train_here(TrainSettings.from_mapping(values), folder=notes.folder, made=notes.tell_folder)
@@ -51,9 +51,9 @@ def _train(settings: Path, folder: Path) -> int:
         print(f"holdfast: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except HoldfastError as error:
-        notes.tell_error(error)
+        notes.tell_error(rank, error)
         return error.exit_code
-    if int(os.environ["RANK"]) == 0:
+    if rank == 0:
         part = notes.result.with_suffix(".part")
         part.write_bytes(pickle.dumps(result))
         part.replace(notes.result)

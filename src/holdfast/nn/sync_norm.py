@@ -116,14 +116,24 @@ class Exchange:
 
 
 class SyncNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` over the images of all ranks in training mode; made by `synchronise`."""
+    """`nn.BatchNorm2d` over the images of all ranks in training mode; made by `synchronise`.
+
+    A stage that is computed again in backward (`nn.recompute`, which sets `track_running_stats` off for it)
+    takes the statistics of its first pass: nothing is exchanged twice.
+
+    Attributes:
+        found: mean, variance (C,) and N of the last exchange.
+    """
 
     exchange: Exchange
     layer: int
+    found: tuple[Tensor, Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
+        return self._together(x) if self.training else super().forward(x)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _together(self, x: Tensor) -> Tensor:
         out = _Synchronised.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
         return cast(Tensor, out)
 
@@ -131,22 +141,9 @@ class SyncNorm(nn.BatchNorm2d):
 class _Synchronised(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: SyncNorm) -> Tensor:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.momentum is not None
-        own = x.numel() // x.shape[1]
-        variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
-        mean, variance = mean.double(), variance.double()
-        first, second, count = norm.exchange.swap(
-            own * mean, own * (variance + mean * mean), own, norm.layer
-        )
-        exact = first / count
-        mean, variance = exact.float(), (second / count - exact * exact).clamp_(min=0).float()
-        count = count.float()
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), norm.momentum)
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
+        if norm.track_running_stats or norm.found is None:
+            norm.found = _exchanged(norm, x)
+        mean, variance, count = norm.found
         ctx.save_for_backward(x, weight, mean, variance, count)
         ctx.norm = norm
         return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, norm.eps)
@@ -170,10 +167,26 @@ class _Synchronised(torch.autograd.Function):
         return dx, dw, db, None
 
 
+def _exchanged(norm: SyncNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, variance (C,) and N over all ranks; running statistics move towards them."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.momentum is not None
+    own = x.numel() // x.shape[1]
+    variance, mean = (part.double() for part in torch.var_mean(x.float(), (0, 2, 3), correction=0))
+    first, second, count = norm.exchange.swap(own * mean, own * (variance + mean * mean), own, norm.layer)
+    exact = first / count
+    mean, variance = exact.float(), (second / count - exact * exact).clamp_(min=0).float()
+    count = count.float()
+    norm.running_mean.lerp_(mean, norm.momentum)
+    norm.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), norm.momentum)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    return mean, variance, count
+
+
 def synchronise(model: nn.Module, add_up: Callable[[Sequence[Tensor]], None]) -> Exchange:
     """Makes every batch norm of a model synchronise, in place; names, weights and state stay.
-
-    Stages must not be computed again in backward (level "stages"): their statistics would be exchanged twice.
 
     Args:
         add_up: adds up tensors over all ranks, in place.

@@ -132,7 +132,8 @@ def supervise(
         final: exit codes that no new start would mend.
         say: where lines go.
         retries: starts in a row that may bring nothing.
-        grace: seconds between asking children to end and killing them.
+        grace: seconds between asking children to end, after a loss, and killing them. When this process is
+            asked to stop they have the time they need, until it is asked once more.
 
     Raises:
         Final: a child ended with a code of `final`.
@@ -143,7 +144,7 @@ def supervise(
     with _Signals() as signals:
         barren, seen = 0, mark()
         while True:
-            loss = _attempt(start(), signals, grace)
+            loss = _attempt(start(), signals, final, grace)
             if loss is None:
                 return
             if loss.code in final:
@@ -174,7 +175,9 @@ def _wait_for_end() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _attempt(children: Sequence[Child], signals: _Signals, grace: float) -> Loss | None:
+def _attempt(
+    children: Sequence[Child], signals: _Signals, final: Collection[int], grace: float
+) -> Loss | None:
     """Runs all children to their end; None when rank 0 ended well."""
     crew: list[_Running] = []
     try:
@@ -183,8 +186,8 @@ def _attempt(children: Sequence[Child], signals: _Signals, grace: float) -> Loss
         lost_at = 0.0
         while any(member.alive for member in crew):
             if signals.caught:
-                _end(crew, signals, grace, first=signals.caught)
-                signals.leave()
+                _stop(crew, signals)
+                break
             ended = [member for member in crew if not member.alive]
             if any(member.process.returncode for member in ended) or not crew[0].alive:
                 lost_at = lost_at or time.monotonic()
@@ -194,32 +197,39 @@ def _attempt(children: Sequence[Child], signals: _Signals, grace: float) -> Loss
         losses = [member.loss() for member in crew if not member.alive and member.process.returncode]
         done = crew[0].process.returncode == 0
     finally:
-        _end(crew, signals, grace, first=signal.SIGTERM)
+        _end(crew, grace)
         for member in crew:
             member.close()
     if signals.caught:
         signals.leave()
-    return None if done else min(losses, key=_guilt)
+    return None if done else min(losses, key=lambda loss: _guilt(loss, final))
 
 
-def _guilt(loss: Loss) -> int:
+def _guilt(loss: Loss, final: Collection[int]) -> int:
     """Sorts by what a loss explains: a mistake of the user, a death, and last having lost the others."""
-    if loss.code == RankError.exit_code:
-        return 2
-    return 0 if 0 < loss.code < RankError.exit_code else 1
+    return 2 if loss.code == RankError.exit_code else int(loss.code not in final)
 
 
-def _end(crew: Sequence[_Running], signals: _Signals, grace: float, *, first: int) -> None:
+def _stop(crew: Sequence[_Running], signals: _Signals) -> None:
+    """Passes requests to stop on, and waits: for children that save what they did, until the second one."""
+    told = 0
+    while any(member.alive for member in crew) and told < 2:
+        if told < signals.count:
+            told += 1
+            for member in crew:
+                member.send(signals.caught)
+        time.sleep(_POLL)
+
+
+def _end(crew: Sequence[_Running], grace: float) -> None:
     """Asks children to end, and kills those that do not."""
     for member in crew:
-        member.send(first)
+        member.send(signal.SIGTERM)
     deadline = time.monotonic() + grace
-    asked = signals.count
-    while any(member.alive for member in crew) and time.monotonic() < deadline and signals.count == asked:
+    while any(member.alive for member in crew) and time.monotonic() < deadline:
         time.sleep(_POLL)
     for member in crew:
-        if member.alive:
-            member.send(signal.SIGKILL)
+        member.send(signal.SIGKILL)
         member.process.wait()
 
 

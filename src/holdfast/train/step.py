@@ -257,16 +257,18 @@ class Stepper:
     ) -> tuple[Tensor, Tensor, Tensor | int]:
         """Adds up sums, and gradients if asked for: (L, 4) sums, (L,) B / S, and B.
 
-        With the gradients go running statistics, of which all ranks then have the mean: they validate and
-        save one model, in which the images of all of them count.
+        With the gradients go running statistics, of which all ranks then have the mean over images: they
+        validate and save one model, in which the images of all of them count.
         """
         count: Tensor | int = images
         if self.ranks.world > 1:
             count = sums.new_tensor(float(images))
             running = self._statistics.running if gradients else []
+            if running:
+                torch._foreach_mul_(running, float(images))
             self.ranks.sum_([sums, count, *running, *(self._gradients() if gradients else [])])
             if running:
-                torch._foreach_div_(running, float(self.ranks.world))
+                torch._foreach_div_(running, count)
         return sums, count / sums[:, 3].clamp(min=1), count
 
     def _gradients(self) -> list[Tensor]:
