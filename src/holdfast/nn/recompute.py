@@ -29,6 +29,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
+from holdfast.nn.sync_norm import SyncNorm
+
 Level = Literal["none", "norm", "stages"]
 LEVELS: tuple[str, ...] = get_args(Level)
 _MARK = "_holdfast_recipe"
@@ -145,7 +147,12 @@ def batch_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
         bn: layer with affine weights and running statistics, in training or (frozen) in evaluation mode.
         x: (B, C, H, W) float, kept for backward in any case.
     """
-    if type(bn) is not nn.BatchNorm2d:
+    if isinstance(bn, SyncNorm) and bn.training:
+        out = bn(x)
+        assert bn.found is not None
+        mean, variance, _ = bn.found
+        return _made_by_norm(bn, x, out, mean, variance)
+    if type(bn) not in (nn.BatchNorm2d, SyncNorm):
         return kept(bn(x))
     update = bn.training and bn.track_running_stats
     if update and bn.num_batches_tracked is not None:
@@ -155,12 +162,19 @@ def batch_norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
     out, mean, inverse = torch.native_batch_norm(
         x, bn.weight, bn.bias, *running, bn.training, bn.momentum, bn.eps
     )
+    if not out.requires_grad:
+        return out
+    variance = inverse.pow(-2).sub_(bn.eps)
+    if not bn.training:
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        mean, variance = bn.running_mean, bn.running_var
+    return _made_by_norm(bn, x, out, mean, variance)
+
+
+def _made_by_norm(bn: nn.BatchNorm2d, x: Tensor, out: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Returns `out` with its recipe."""
     if out.requires_grad:
-        variance = inverse.pow(-2).sub_(bn.eps)
-        if not bn.training:
-            assert bn.running_mean is not None
-            assert bn.running_var is not None
-            mean, variance = bn.running_mean, bn.running_var
         again = partial(_normalised, eps=bn.eps)
         setattr(out, _MARK, (Recipe(again, x, bn.weight, bn.bias, mean, variance), out._version))
     return out
