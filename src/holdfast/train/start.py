@@ -110,7 +110,7 @@ def share_store(ranks: Ranks, opened: Opened, rooms: Rooms) -> Opened:
         for store in {id(own): own, id(joined): joined}.values():
             store.close()
         part = limit // ranks.local_world
-        note = f"{opened.note}; not shared between ranks, each keeps {part / 2**30:.1f} GiB of its own"
+        note = f"{opened.note}; not shared between ranks, each keeps {part / 2**20:.0f} MiB of its own"
         return replace(opened, store=MemoryStore(rooms, part), note=note)
     if joined is not own:
         own.close()
