@@ -14,6 +14,8 @@ from holdfast.nn.conv import Conv
 from holdfast.nn.sync_norm import Exchange, SyncNorm, synchronise
 from holdfast.train.dist import Ranks
 
+SLOW = pytest.mark.slow
+
 
 def network() -> nn.Sequential:
     torch.manual_seed(1)
@@ -64,7 +66,9 @@ def parallel(ranks: Ranks, cuts: tuple[int, ...], dtype: torch.dtype) -> dict[st
     return {**learned, "gradients": gradients, "count": found[0], "failed": exchange.any_failed()}
 
 
-@pytest.mark.parametrize("cuts", [(0, 8, 16), (0, 11, 16), (0, 16, 16)])
+@pytest.mark.parametrize(
+    "cuts", [(0, 8, 16), pytest.param((0, 11, 16), marks=SLOW), pytest.param((0, 16, 16), marks=SLOW)]
+)
 def test_ranks_have_the_gradients_and_statistics_of_the_whole_batch(cuts: tuple[int, ...]) -> None:
     expected = learn(network(), *images())
     told = together(parallel, cuts, torch.float32)
@@ -106,7 +110,7 @@ def _fail(gradient: Tensor) -> Tensor:
     raise MemoryError
 
 
-@pytest.mark.parametrize("at", ["forward", "backward"])
+@pytest.mark.parametrize("at", [pytest.param("forward", marks=SLOW), "backward"])
 def test_a_rank_that_fails_is_known_to_all_and_the_attempt_can_be_made_again(at: str) -> None:
     assert together(failing, at) == [(True, 0), (True, 0)]
 

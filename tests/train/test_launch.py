@@ -43,16 +43,18 @@ def test_a_lost_child_makes_all_start_again_and_is_said(tmp_path: Path) -> None:
     second += f"; open('{tries}').read().count('1') < 2 and os.kill(os.getpid(), 9)"
     said: list[str] = []
     waiting = f"{first}; import time; open('{tries}').read().count('0') < 2 and time.sleep(60)"
-    supervise(children(waiting, second), mark=lambda: 0, final=(), say=said.append)
+    supervise(children(waiting, second), mark=lambda: 0, final=(), say=said.append, pause=0.1)
     assert sorted(tries.read_text().split()) == ["0", "0", "1", "1"]
-    assert said == ["rank 1: no ink", "rank 1 was ended by SIGKILL; all ranks start again in 1 s"]
+    assert said == ["rank 1: no ink", "rank 1 was ended by SIGKILL; all ranks start again in 0.1 s"]
 
 
 def test_it_gives_up_when_nothing_is_gained_and_counts_anew_when_something_is() -> None:
     said: list[str] = []
     with pytest.raises(RankError, match="Rank 0 ended with code 70; 2 attempts in a row ended so"):
-        supervise(children("raise SystemExit(70)"), mark=lambda: 0, final=(), say=said.append, retries=1)
-    assert said == ["rank 0 ended with code 70; all ranks start again in 1 s"]
+        supervise(
+            children("raise SystemExit(70)"), mark=lambda: 0, final=(), say=said.append, retries=1, pause=0.1
+        )
+    assert said == ["rank 0 ended with code 70; all ranks start again in 0.1 s"]
     marks = iter(range(100))
     code = "import os; raise SystemExit(70)"
     attempts = []
@@ -61,7 +63,7 @@ def test_it_gives_up_when_nothing_is_gained_and_counts_anew_when_something_is() 
         attempts.append(1)
         return children(code if len(attempts) < 4 else "")()
 
-    supervise(start, mark=lambda: next(marks), final=(), say=said.append, retries=1)
+    supervise(start, mark=lambda: next(marks), final=(), say=said.append, retries=1, pause=0.1)
     assert len(attempts) == 4
 
 

@@ -89,7 +89,7 @@ def troubled(ranks: Ranks, synced: bool, steps: int) -> tuple[list[str], dict[st
     return said, {key: value.detach().clone() for key, value in step.model.named_parameters()}
 
 
-@pytest.mark.parametrize("synced", [False, True])
+@pytest.mark.parametrize("synced", [pytest.param(False, marks=SLOW), True])
 @pytest.mark.parametrize("steps", [2, pytest.param(20, marks=SLOW)])  # twenty: ten troubles
 def test_a_rank_out_of_memory_in_backward_hangs_nobody_and_all_keep_the_same_weights(
     synced: bool, steps: int

@@ -122,6 +122,7 @@ def supervise(
     final: Collection[int],
     say: Callable[[str], None],
     retries: int = 3,
+    pause: float = 1.0,
     grace: float = 10.0,
 ) -> None:
     """Runs children until rank 0 ends well; starts all again when one is lost.
@@ -132,6 +133,7 @@ def supervise(
         final: exit codes that no new start would mend.
         say: where lines go.
         retries: starts in a row that may bring nothing.
+        pause: seconds before the first new start; twice as long after each that brought nothing.
         grace: seconds between asking children to end, after a loss, and killing them. When this process is
             asked to stop they have the time they need, until it is asked once more.
 
@@ -157,7 +159,7 @@ def supervise(
                     f"{str(loss).capitalize()}; {barren} attempts in a row ended so without getting on.",
                     hint="See what it said above; the run can be continued with --resume.",
                 )
-            wait = min(2.0 ** (barren - 1), _LONGEST_WAIT)
+            wait = min(pause * 2.0 ** (barren - 1), _LONGEST_WAIT)
             again = f" (start {barren} of {retries} without progress)" if barren > 1 else ""
             say(f"{loss}; all ranks start again in {wait:g} s{again}")
             signals.sleep(wait)
