@@ -56,6 +56,7 @@ class Stepper:
         clip_norm: largest total gradient norm; 0 switches clipping off.
         channels_last: memory layout of images and features.
         micro: how many images go through the network at a time; by default the whole batch.
+        tidy: called before each micro-batch.
         exact: where losses share parameters, measure their sums before each step that is cut.
         ranks: the processes that share a step; by default this one alone.
         say: told when memory ran out and what follows.
@@ -72,6 +73,7 @@ class Stepper:
         clip_norm: float,
         channels_last: bool,
         micro: MicroBatch | None = None,
+        tidy: Callable[[], None] = lambda: None,
         exact: bool = False,
         ranks: Ranks | None = None,
         say: Callable[[str], None] = lambda text: None,
@@ -84,6 +86,7 @@ class Stepper:
         self.clip_norm = clip_norm
         self.channels_last = channels_last
         self.micro = micro or MicroBatch()
+        self.tidy = tidy
         self.exact = exact
         self.ranks = ranks or Ranks.alone()
         self.say = say
@@ -172,6 +175,7 @@ class Stepper:
         """
         sums = self.normalisers.zeros()
         for start, stop in self.micro.parts(len(images)):
+            self.tidy()
             losses = self._forward(images[start:stop], targets.of_images(start, stop), progress)
             part = sums_of(losses)
             sums += part
