@@ -15,7 +15,7 @@ import torch
 from common import MARK
 from holdfast.devices import choose_device, choose_precision
 from holdfast.losses.detect import criterion
-from holdfast.memory.budget import Peak, give_back
+from holdfast.memory.budget import Peak, give_back, trim
 from holdfast.models import build
 from holdfast.models.detector import Detector
 from holdfast.train.ema import Ema
@@ -82,6 +82,7 @@ def cell(
         clip_norm=10.0,
         channels_last=True,
         micro=MicroBatch(plan.micro_batch if plan.parts > 1 else None),
+        tidy=trim if plan.trim else lambda: None,
         say=said.append,
     )
     pixels, targets = worst_batch(batch, side=imgsz, boxes=boxes, classes=80)

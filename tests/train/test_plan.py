@@ -138,6 +138,15 @@ def test_what_the_loader_holds_is_not_free() -> None:
     assert made.peak == 6 * GIB
 
 
+def test_memory_that_an_allocator_keeps_is_counted_or_given_back() -> None:
+    loose = plan(9, retained=0.25)  # 32 images at a time take 8 GiB, or 10 with what is kept
+    assert (loose.micro_batch, loose.trim, loose.peak) == (32, True, 9 * GIB)
+    with_room = plan(21, retained=0.25)
+    assert (with_room.micro_batch, with_room.trim, with_room.peak) == (64, False, 21 * GIB)
+    assert plan(21, retained=0.25, levels=("norm",)).trim
+    assert not plan(9).trim
+
+
 def test_a_plan_reads_as_sentences_and_plain_values() -> None:
     made = plan(4.9)
     first, second, *rest = made.lines()

@@ -140,10 +140,16 @@ def give_back(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
-    elif sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc; other C libraries have none
-        if trim is not None:
-            trim(0)
+    else:
+        trim()
+
+
+def trim() -> None:
+    """Hands the pages of freed memory that the C library keeps back to the system, where it knows how to."""
+    if sys.platform == "linux":
+        of_glibc = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if of_glibc is not None:
+            of_glibc(0)
 
 
 class Peak:

@@ -257,6 +257,12 @@ class PrecisionSettings(Settings):
     amp: bool = Field(True, description="mixed precision where the hardware has it; loss in float32")
     amp_dtype: AmpType = Field("auto", description="number format of mixed precision; auto prefers bfloat16")
     channels_last: bool = Field(True, description="memory layout that convolutions prefer")
+
+
+class CompileSettings(Settings):
+    """Compilation of the model that is trained."""
+
+    title: ClassVar[str] = "Precision"
     compile: bool = Field(False, description="torch.compile; the first step and new input sizes wait for it")
 
 

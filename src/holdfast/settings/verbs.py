@@ -9,6 +9,7 @@ from holdfast.settings.components import (
     AugmentSettings,
     CheckDataSettings,
     CheckOutputSettings,
+    CompileSettings,
     ConvertRunSettings,
     DataSettings,
     DemoRunSettings,
@@ -34,7 +35,8 @@ from holdfast.settings.components import (
 
 class TrainSettings(
     StartModelSettings, DataSettings, TrainDataSettings, TrainRunSettings, FolderSettings, RanksSettings,
-    OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, MemorySettings, DetectionSettings,
+    OptimSettings, LossSettings, AugmentSettings, PrecisionSettings, CompileSettings, MemorySettings,
+    DetectionSettings,
     AnswerSettings,
 ):
     """Everything `holdfast train` knows."""

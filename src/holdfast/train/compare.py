@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from holdfast.memory.budget import Budget, size
 from holdfast.models.detector import Detector
 from holdfast.train.plan import LEVELS, choose
-from holdfast.train.planner import fixed_memory
+from holdfast.train.planner import RETAINED, fixed_memory
 from holdfast.train.probe import Probe
 
 
@@ -76,6 +76,7 @@ def compare(
                         batch=-(-batch // count),
                         precision=probe.precision.note,
                         levels=(level,),
+                        retained=RETAINED if probe.device.type == "cpu" else 0.0,
                     )
                     speed = plan.images_per_second
                     rows.append(

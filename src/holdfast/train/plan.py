@@ -58,6 +58,7 @@ class MemoryPlan:
         parts: micro-batches per step.
         recompute: level of activation recompute.
         val_batch: images per forward of validation.
+        trim: whether freed memory is given back to the system before each micro-batch.
         precision: number format.
         peak: predicted most bytes held; None where nothing was measured.
         limit: bytes that may be held; None likewise.
@@ -71,6 +72,7 @@ class MemoryPlan:
     parts: int
     recompute: Level
     val_batch: int
+    trim: bool
     precision: str
     peak: int | None
     limit: int | None
@@ -113,6 +115,7 @@ def choose(
     most: int | None = None,
     validation: Cost | None = None,
     largest_batch: int = 1024,
+    retained: float = 0.0,
 ) -> MemoryPlan:
     """Plans a step.
 
@@ -128,6 +131,9 @@ def choose(
         most: the micro-batch is at most this; None means the batch.
         validation: what validation costs.
         largest_batch: most images for `batch` = -1.
+        retained: share of the activations' memory that the system's allocator keeps in pieces that the next
+            micro-batch cannot use. Where there is no room for it, and with recompute, which allocates in many
+            orders and leaves more of such pieces, the plan says `trim`.
     """
     reasons: list[str] = [f"budget: {budget.note}, {size(budget.headroom)} of it stay free"]
     if batch == -1:
@@ -158,6 +164,7 @@ def choose(
         parts=parts,
         recompute=best.level if best else levels[-1],
         val_batch=max(micro, 1),
+        trim=False,
         precision=precision,
         peak=None,
         limit=budget.most,
@@ -166,7 +173,11 @@ def choose(
         reasons=tuple(reasons),
     )
     if best is not None:
-        peak = fixed.training(batch) + best.cost.bytes.at(micro)
+        activations = best.cost.bytes.at(micro)
+        peak = fixed.training(batch) + (1 + retained) * activations
+        if retained and (peak > budget.usable or best.level != "none"):
+            peak -= retained * activations
+            plan = replace(plan, trim=True)
         seconds = batch / micro * best.cost.seconds.at(micro)
         plan = replace(
             plan, peak=int(peak), images_per_second=batch / seconds, fits=peak <= budget.usable
@@ -225,6 +236,7 @@ def given(*, batch: int, micro_batch: int, recompute: Level, precision: str) -> 
         parts=parts,
         recompute=recompute,
         val_batch=min(2 * batch, max(micro_batch, 1)),
+        trim=False,
         precision=precision,
         peak=None,
         limit=None,
@@ -241,4 +253,5 @@ def tightest(plans: Sequence[MemoryPlan]) -> MemoryPlan:
     batch = min(plan.batch for plan in plans)
     val_batch = min(plan.val_batch for plan in plans)
     parts = -(-batch // least.micro_batch)
-    return replace(least, batch=batch, parts=parts, recompute=level, val_batch=val_batch)
+    trim = any(plan.trim for plan in plans)
+    return replace(least, batch=batch, parts=parts, recompute=level, val_batch=val_batch, trim=trim)

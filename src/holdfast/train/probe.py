@@ -28,7 +28,7 @@ from holdfast.data.batch import scaled
 from holdfast.devices import Precision
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import BranchLoss, combine
-from holdfast.memory.budget import Peak, give_back
+from holdfast.memory.budget import Peak, give_back, trim
 from holdfast.memory.recover import attempt
 from holdfast.models.detector import Detector
 from holdfast.nn.recompute import Level
@@ -36,6 +36,8 @@ from holdfast.post.decode import answer
 
 MOST_BOXES = 4096  # per image; the assigner works in chunks, so more would not take more
 WARM = 4  # part of the side that warms up
+PATIENCE = 15.0  # seconds that trying four images may take on a CPU; else two are enough
+REPEATS = 2  # passes of one kind: the first prepares kernels for its shape
 
 
 class Loss(Protocol):
@@ -145,35 +147,40 @@ class Probe:
             The lines, or None where not even one image could be tried.
         """
         done: list[Measured] = []
-        for images in (2, 4, 8) if self.device.type == "cuda" else (1, 2):
+        cuda = self.device.type == "cuda"
+        for images in (2, 4, 8) if cuda else (1, 2, 4):
             if done and fit(done).bytes.at(images) > room:
+                break
+            if not cuda and images == 4 and REPEATS * 2 * done[-1].seconds > PATIENCE:
                 break
             seen = self.measure(level, images)
             if seen is None:
                 break
             done.append(seen)
-        if not done and self.device.type == "cuda":
+        if not done and cuda:
             seen = self.measure(level, 1)
             done = [seen] if seen is not None else []
         return fit(done) if done else None
 
     def measure(self, level: Level, images: int) -> Measured | None:
         """Tries so many images at a level; None where memory ran out."""
-        return self._passes(level, images, side=self.side, repeats=2 if self.device.type == "cuda" else 1)
+        return self._passes(level, images, side=self.side, repeats=REPEATS)
 
     def _passes(self, level: Level, images: int, *, side: int, repeats: int = 1) -> Measured | None:
-        """The last of some passes: earlier ones prepare kernels for its shape."""
+        """The most bytes some passes take, each after freed memory was given back; seconds of the last."""
         pixels, targets = worst_batch(images, side=side, boxes=self.boxes, classes=self.model.classes)
 
         def work() -> Measured:
-            for number in range(repeats):
-                start = time.perf_counter()
-                with Peak(self.device) as peak:
+            with Peak(self.device) as peak:
+                for number in range(repeats):
+                    if number and self.device.type == "cpu":
+                        trim()
+                    start = time.perf_counter()
                     self._pass(pixels, targets)
-                seconds = time.perf_counter() - start
-                if number == 0:
-                    most = peak.grown
-            return Measured(images, max(most, peak.grown), seconds)
+                    if self.device.type == "cuda":
+                        torch.cuda.synchronize(self.device)
+                    seconds = time.perf_counter() - start
+            return Measured(images, peak.grown, seconds)
 
         with _untouched(self.model):
             self.recompute(level)

@@ -26,6 +26,7 @@ from holdfast.errors import DataError, SettingsError, WeightsError
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import LoadedModel, load_model
 from holdfast.losses.detect import criterion
+from holdfast.memory.budget import trim
 from holdfast.models.detector import Detector
 from holdfast.nn.sync_norm import synchronise
 from holdfast.runs import CsvLog, new_run_folder, write_json
@@ -235,6 +236,7 @@ def _fit(
         clip_norm=settings.clip_norm,
         channels_last=settings.channels_last,
         micro=MicroBatch(memory.micro_batch if memory.parts > 1 else None),
+        tidy=trim if memory.trim else _idle,
         ranks=ranks,
         exchange=synchronise(model, ranks.sum_) if sync else None,
         say=talk,
@@ -432,6 +434,10 @@ def _repeatable(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.deterministic = before
+
+
+def _idle() -> None:
+    """Does nothing."""
 
 
 def _silent(text: str) -> None:

@@ -59,6 +59,7 @@ class Stepper:
         clip_norm: largest total gradient norm; 0 switches clipping off.
         channels_last: memory layout of images and features.
         micro: how many images go through the network at a time; by default the whole batch.
+        tidy: called before each micro-batch.
         exact: where losses share parameters, measure their sums before each step that is cut.
         ranks: the processes that share a step; by default this one alone.
         exchange: of the model's batch norms, where they take statistics over all ranks.
@@ -76,6 +77,7 @@ class Stepper:
         clip_norm: float,
         channels_last: bool,
         micro: MicroBatch | None = None,
+        tidy: Callable[[], None] = lambda: None,
         exact: bool = False,
         ranks: Ranks | None = None,
         exchange: Exchange | None = None,
@@ -89,6 +91,7 @@ class Stepper:
         self.clip_norm = clip_norm
         self.channels_last = channels_last
         self.micro = micro or MicroBatch()
+        self.tidy = tidy
         self.exact = exact
         self.ranks = ranks or Ranks.alone()
         self.turns = Turns(exchange, self.ranks)
@@ -226,6 +229,7 @@ class Stepper:
             if start == stop:
                 self.turns.skip(len(parts) - number)
                 continue
+            self.tidy()
             losses = self._forward(images[start:stop], targets.of_images(start, stop), progress)
             part = sums_of(losses)
             sums += part
