@@ -78,18 +78,22 @@ def random_affine(
         The (3, 3) matrix translate @ shear @ rotate-and-zoom @ perspective @ centre, and the zoom drawn.
     """
     around = (chances * 2 - 1).tolist()
-    persp = np.eye(3)
-    persp[2, :2] = around[0] * perspective, around[1] * perspective
     angle, zoom = math.radians(around[2] * degrees), 1.0 + around[3] * scale
     cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
-    rotate = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-    sheared = np.eye(3)
-    sheared[0, 1], sheared[1, 0] = (
-        math.tan(math.radians(around[4] * shear)),
-        math.tan(math.radians(around[5] * shear)),
-    )
-    move = translation((0.5 + around[6] * translate) * size[0], (0.5 + around[7] * translate) * size[1])
-    return move @ sheared @ rotate @ persp @ translation(-canvas[0] / 2, -canvas[1] / 2), zoom
+    by_x, by_y = (math.tan(math.radians(part * shear)) for part in around[4:6])
+    # The product of the small matrices by hand: as arrays they cost more than all boxes of a sample.
+    a, b = cosine - by_x * sine, sine + by_x * cosine
+    c, d = by_y * cosine - sine, by_y * sine + cosine
+    x, y = canvas[0] / 2, canvas[1] / 2
+    tilt_x, tilt_y = around[0] * perspective, around[1] * perspective
+    depth = 1.0 - tilt_x * x - tilt_y * y
+    to_x, to_y = (0.5 + around[6] * translate) * size[0], (0.5 + around[7] * translate) * size[1]
+    matrix = [
+        [a + to_x * tilt_x, b + to_x * tilt_y, to_x * depth - a * x - b * y],
+        [c + to_y * tilt_x, d + to_y * tilt_y, to_y * depth - c * x - d * y],
+        [tilt_x, tilt_y, depth],
+    ]
+    return np.array(matrix), zoom
 
 
 def cut_boxes(boxes: Boxes, area: Area | Areas) -> Boxes:

@@ -11,9 +11,11 @@ the workers and with the trainer for the same cores.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 
 import cv2
@@ -23,19 +25,23 @@ from holdfast.data.batch import Batch, Buffers, collate
 from holdfast.data.image import Image
 from holdfast.data.samples import EvalSamples, Sample, TrainSamples
 
-_AHEAD = 2  # batches being made while one is used
+AHEAD = 2  # batches being made while one is used: more would hold memory and gain nothing
 
 Make = Callable[[int, Image], Sample]  # (position, where to draw) -> sample
+Later = Callable[[], Sample]
 
 
 class _Maker:
     """Makes batches here (no workers) or in threads, which live until `close`."""
 
-    def __init__(self, workers: int, *, pin: bool) -> None:
+    def __init__(self, workers: int, *, ahead: int, pin: bool) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
+        if ahead < 1:
+            raise ValueError(f"ahead must be 1 or more, got {ahead}")
         self.workers = workers
-        self.buffers = Buffers(pin=pin, spare=_AHEAD + 2)
+        self.ahead = ahead if workers else 1
+        self.buffers = Buffers(pin=pin, spare=ahead + 2)
         self._threads: ThreadPoolExecutor | None = None
 
     def batches(
@@ -48,44 +54,36 @@ class _Maker:
         """Yields one batch per entry of `plan`, in its order; an entry is the batch's (H, W) and lists the
         positions of its samples, of which there may be none.
 
-        At most `_AHEAD` batches are being made beyond the one handed out. Leaving the loop early takes back
+        At most `ahead` batches are being made beyond the one handed out. Leaving the loop early takes back
         what has not been started.
         """
-        pending: deque[tuple[Tensor, Sequence[int], list[Future[Sample] | Sample]]] = deque()
+        pending: deque[tuple[Tensor, list[Future[Sample] | Later]]] = deque()
         waiting = iter(plan)
+
+        def start() -> None:
+            for shape, positions in itertools.islice(waiting, 1):
+                buffer = self.buffers.take(len(positions), *shape)
+                rows = buffer.numpy()
+                pending.append((buffer, [self._start(make, at, rows[i]) for i, at in enumerate(positions)]))
+
         try:
-            while True:
-                while len(pending) < (_AHEAD if self.workers else 1):
-                    entry = next(waiting, None)
-                    if entry is None:
-                        break
-                    shape, positions = entry
-                    buffer = self.buffers.take(len(positions), *shape)
-                    rows = buffer.numpy()
-                    pending.append(
-                        (
-                            buffer,
-                            positions,
-                            [self._start(make, at, rows[i], path) for i, at in enumerate(positions)],
-                        )
-                    )
-                if not pending:
-                    return
-                buffer, positions, parts = pending[0]
-                samples = [part.result() if isinstance(part, Future) else part for part in parts]
+            for _ in range(self.ahead):
+                start()
+            while pending:
+                buffer, parts = pending[0]
+                samples = [part.result() if isinstance(part, Future) else part() for part in parts]
                 pending.popleft()
+                start()  # before the batch is used, which may take long
                 yield collate(buffer, samples, [path(sample.index) for sample in samples])
         finally:
-            for _, _, parts in pending:
+            for _, parts in pending:
                 for part in parts:
                     if isinstance(part, Future):
                         part.cancel()
 
-    def _start(
-        self, make: Make, position: int, out: Image, path: Callable[[int], str]
-    ) -> Future[Sample] | Sample:
+    def _start(self, make: Make, position: int, out: Image) -> Future[Sample] | Later:
         if not self.workers:
-            return make(position, out)
+            return partial(make, position, out)
         if self._threads is None:
             cv2.setNumThreads(0)
             self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="holdfast-data")
@@ -105,6 +103,7 @@ class TrainLoader:
         batch: images per batch; the last batch of an epoch may be smaller.
         workers: threads; 0 makes samples in the calling thread.
         seed: seed of the order.
+        ahead: batches being made while one is used; without workers each is made when it is asked for.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
         part, parts: which of how many parts of each batch to make. The parts of a batch of n images are as
             equal as can be and make up the batch in their order; some are empty where n < parts.
@@ -117,6 +116,7 @@ class TrainLoader:
         batch: int,
         workers: int,
         seed: int = 0,
+        ahead: int = AHEAD,
         pin: bool = False,
         part: int = 0,
         parts: int = 1,
@@ -130,7 +130,7 @@ class TrainLoader:
         self.seed = seed
         self.part = part
         self.parts = parts
-        self._maker = _Maker(workers, pin=pin)
+        self._maker = _Maker(workers, ahead=ahead, pin=pin)
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
@@ -189,6 +189,7 @@ class EvalLoader:
         samples: what to draw from; its `batch` must be the one given here, because it decides the shapes.
         batch: images per batch.
         workers: threads; 0 makes samples in the calling thread.
+        ahead: batches being made while one is used; without workers each is made when it is asked for.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
         part, parts: make only the batches `part`, `part + parts`, ... of all.
     """
@@ -199,6 +200,7 @@ class EvalLoader:
         *,
         batch: int,
         workers: int,
+        ahead: int = AHEAD,
         pin: bool = False,
         part: int = 0,
         parts: int = 1,
@@ -211,7 +213,7 @@ class EvalLoader:
         self.batch = batch
         self.part = part
         self.parts = parts
-        self._maker = _Maker(workers, pin=pin)
+        self._maker = _Maker(workers, ahead=ahead, pin=pin)
 
     def __len__(self) -> int:
         return len(range(self.part * self.batch, len(self.samples), self.parts * self.batch))

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from holdfast.data.augment import Area, Matrix, is_upright, translation
 from holdfast.data.image import Image
 
+Corners = npt.NDArray[np.float64]  # (4, 2) outline, in order around
 Window = tuple[int, int, int, int]  # xyxy in whole pixels
 
 _MAX_ENLARGED = 1.5  # how much a reduced image may be enlarged before the full one is read
@@ -123,7 +124,8 @@ def reduction(matrix: Matrix, ratio: float) -> int:
         matrix: (3, 3), original pixels to output pixels.
         ratio: output side / long side of the image.
     """
-    scale = math.sqrt(abs(float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])))
+    (a, b, _), (c, d, _), _ = matrix.tolist()
+    scale = math.sqrt(abs(a * d - b * c))
     scale = max(scale, 1e-6)
     limit = max(1.0 / scale, min(1.0 / ratio, _MAX_ENLARGED / scale)) * _ROUNDING
     divisor = 1
@@ -162,7 +164,7 @@ def paste(
     out: Image,
     pixels: Image,
     matrix: Matrix,
-    corners: npt.NDArray[np.float64],
+    corners: Corners,
     window: Window,
 ) -> Matrix:
     """Resamples an image into `out` in place, only inside an outline, and returns the map that was used.
@@ -182,7 +184,7 @@ def paste(
     x0, y0, x1, y1 = window
     target = out[y0:y1, x0:x1]
     if is_upright(matrix):
-        if max(abs(matrix[0, 0]), abs(matrix[1, 1])) <= _MAX_SNAPPED:
+        if np.abs(matrix[:2, :2]).max() <= _MAX_SNAPPED:
             return _paste_resized(target, pixels, matrix, window)
         _warp(pixels, matrix, target, window)
         return matrix

@@ -12,7 +12,9 @@ from holdfast.data.augment import Boxes, Matrix, cut_boxes, keep_boxes, random_a
 from holdfast.data.image import FILL, Image
 from holdfast.data.index import Index
 from holdfast.data.mosaic import (
+    Corners,
     Placement,
+    Window,
     outlines,
     paste,
     place_mosaic,
@@ -99,13 +101,22 @@ class Pictures:
         tiles: list[_Tile] = []
         for at, window in enumerate(windows_of(corners, height, width)):
             if window is not None:
-                pixels, scale_x, scale_y = self.read(images[at], reduction(maps[at], placements[at].ratio))
-                used = paste(out, pixels, maps[at] @ scaling(1 / scale_x, 1 / scale_y), corners[at], window)
-                tiles.append(_Tile(images[at], placements[at], used @ scaling(scale_x, scale_y)))
+                used = self._tile(images[at], placements[at].ratio, maps[at], corners[at], window, out)
+                tiles.append(_Tile(images[at], placements[at], used))
         if not tiles:
             return self.index.objects(first).take(np.zeros(0, dtype=np.int64))
         objects = self._boxes if self.index.only_boxes else self._objects
         return objects(tiles, zoom, width=width, height=height)
+
+    def _tile(
+        self, image: int, ratio: float, matrix: Matrix, corners: Corners, window: Window, out: Image
+    ) -> Matrix:
+        """Draws one image and returns the map that was used."""
+        pixels, scale_x, scale_y = self.read(image, reduction(matrix, ratio))
+        if scale_x == scale_y == 1.0:
+            return paste(out, pixels, matrix, corners, window)
+        used = paste(out, pixels, matrix @ scaling(1 / scale_x, 1 / scale_y), corners, window)
+        return used @ scaling(scale_x, scale_y)
 
     def _boxes(self, tiles: list[_Tile], zoom: float, *, width: int, height: int) -> Objects:
         """What `_objects` returns where there are only boxes: those of all tiles at once, in less time."""
