@@ -65,6 +65,22 @@ def test_a_sample_does_not_depend_on_the_batch(index: Index) -> None:
     assert np.array_equal(batch.targets.boxes[batch.targets.image == at].numpy(), alone.boxes)
 
 
+def test_who_waits_for_a_batch_makes_samples_of_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, helped, here = samples(index), threading.Event(), threading.current_thread()
+    get = source.get
+
+    def slow_in_workers(*where: int, **options: object) -> object:
+        if threading.current_thread() is here:
+            helped.set()
+        else:
+            assert helped.wait(30)  # would end in an error if nobody helped
+        return get(*where, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(source, "get", slow_in_workers)
+    with TrainLoader(source, batch=7, workers=1, seed=3) as loader:
+        assert [sorted(batch.indices.tolist()) for batch in loader.epoch(0)] == [list(range(7))]
+
+
 def test_every_image_comes_once_per_epoch_and_the_order_changes(index: Index) -> None:
     with TrainLoader(samples(index), batch=2, workers=0, seed=3) as loader:
         orders = [[i for batch in loader.epoch(epoch) for i in batch.indices.tolist()] for epoch in range(3)]

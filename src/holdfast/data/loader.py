@@ -3,7 +3,8 @@
 Threads, not processes: decoding, warping and colour run in OpenCV, which lets go of the interpreter lock;
 samples draw straight into the batch, so nothing is pickled, copied or kept in shared memory, and an error
 arrives as it was raised. Work is handed out sample by sample: memory holds the batches being made and no
-more, and the first batch is ready soon.
+more, and the first batch is ready soon. Whoever waits for a batch makes samples of it too, so a run that its
+data holds up has one worker more than it was given.
 
 Loaders with workers switch OpenCV's own threads off (a setting of the whole process): they would fight with
 the workers and with the trainer for the same cores.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
+from typing import NamedTuple
 
 import cv2
 from torch import Tensor
@@ -28,7 +30,19 @@ from holdfast.data.samples import EvalSamples, Sample, TrainSamples
 AHEAD = 2  # batches being made while one is used: more would hold memory and gain nothing
 
 Make = Callable[[int, Image], Sample]  # (position, where to draw) -> sample
-Later = Callable[[], Sample]
+
+
+class _Part(NamedTuple):
+    """A sample of a batch: how to make it, and the worker's promise to do so if there are workers."""
+
+    make: Callable[[], Sample]
+    promise: Future[Sample] | None
+
+    def result(self) -> Sample:
+        """Returns the sample, made here unless a worker has begun it."""
+        if self.promise is None or self.promise.cancel():
+            return self.make()
+        return self.promise.result()
 
 
 class _Maker:
@@ -57,37 +71,39 @@ class _Maker:
         At most `ahead` batches are being made beyond the one handed out. Leaving the loop early takes back
         what has not been started.
         """
-        pending: deque[tuple[Tensor, list[Future[Sample] | Later]]] = deque()
+        pending: deque[tuple[Tensor, list[_Part]]] = deque()
         waiting = iter(plan)
 
         def start() -> None:
             for shape, positions in itertools.islice(waiting, 1):
                 buffer = self.buffers.take(len(positions), *shape)
                 rows = buffer.numpy()
-                pending.append((buffer, [self._start(make, at, rows[i]) for i, at in enumerate(positions)]))
+                parts = [self._start(partial(make, at, rows[i])) for i, at in enumerate(positions)]
+                pending.append((buffer, parts))
 
         try:
             for _ in range(self.ahead):
                 start()
             while pending:
                 buffer, parts = pending[0]
-                samples = [part.result() if isinstance(part, Future) else part() for part in parts]
+                # From the last one back: a thread that waits makes what no worker has begun.
+                samples = [part.result() for part in reversed(parts)][::-1]
                 pending.popleft()
                 start()  # before the batch is used, which may take long
                 yield collate(buffer, samples, [path(sample.index) for sample in samples])
         finally:
             for _, parts in pending:
                 for part in parts:
-                    if isinstance(part, Future):
-                        part.cancel()
+                    if part.promise is not None:
+                        part.promise.cancel()
 
-    def _start(self, make: Make, position: int, out: Image) -> Future[Sample] | Later:
+    def _start(self, make: Callable[[], Sample]) -> _Part:
         if not self.workers:
-            return partial(make, position, out)
+            return _Part(make, None)
         if self._threads is None:
             cv2.setNumThreads(0)
             self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="holdfast-data")
-        return self._threads.submit(make, position, out)
+        return _Part(make, self._threads.submit(make))
 
     def close(self) -> None:
         if self._threads is not None:
