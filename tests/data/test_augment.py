@@ -67,7 +67,7 @@ def test_which_boxes_survive(after: list[float], zoom: float, kept: bool) -> Non
 
 
 def test_without_settings_the_map_is_centre_to_centre() -> None:
-    matrix, zoom = random_affine(draws(0, 0, 0, 0), canvas=(640, 640), size=(320, 320), **NOTHING)
+    matrix, zoom = random_affine(draws(0, 0, 0, 0).random(8), canvas=(640, 640), size=(320, 320), **NOTHING)
     assert zoom == 1.0
     assert np.allclose(matrix, translation(-160, -160))
 
@@ -75,7 +75,7 @@ def test_without_settings_the_map_is_centre_to_centre() -> None:
 def test_random_maps_stay_within_their_ranges() -> None:
     for index in range(300):
         matrix, zoom = random_affine(
-            draws(0, 0, index, 0),
+            draws(0, 0, index, 0).random(8),
             canvas=(320, 320),
             size=(320, 320),
             degrees=30,
@@ -93,8 +93,8 @@ def test_random_maps_stay_within_their_ranges() -> None:
 
 def test_a_setting_does_not_shift_the_draws_of_the_others() -> None:
     square = {"canvas": (64, 64), "size": (64, 64), **NOTHING, "translate": 0.1}
-    some, _ = random_affine(draws(0, 0, 1, 0), **square)
-    both, _ = random_affine(draws(0, 0, 1, 0), **{**square, "degrees": 20})
+    some, _ = random_affine(draws(0, 0, 1, 0).random(8), **square)
+    both, _ = random_affine(draws(0, 0, 1, 0).random(8), **{**square, "degrees": 20})
     assert (some @ (32, 32, 1))[:2] == pytest.approx((both @ (32, 32, 1))[:2])
 
 
@@ -107,7 +107,7 @@ def test_mixup_weighs_pixels() -> None:
 def test_hsv_with_unit_gains_changes_nothing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     before = image.copy()
-    apply_hsv(image, hsv_gains(draws(0, 0, 0, 4), hue=0, saturation=0, value=0))
+    apply_hsv(image, hsv_gains(draws(0, 0, 0, 4).random(3), hue=0, saturation=0, value=0))
     assert np.array_equal(image, before)
 
 
@@ -122,9 +122,11 @@ def test_hsv_with_unit_gains_changes_nothing() -> None:
         ((0.0, 1.0, 2.0), (200, 200, 200), (255, 255, 255)),
     ],
 )
-def test_hsv_by_hand(gains: tuple[float, ...], colour: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def test_hsv_by_hand(
+    gains: tuple[float, float, float], colour: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
     image = np.full((300, 7, 3), colour, dtype=np.uint8)
-    apply_hsv(image, np.array(gains))
+    apply_hsv(image, gains)
     assert np.abs(image.astype(int) - expected).max() <= 2  # 8-bit hue and saturation
 
 
@@ -136,7 +138,7 @@ def test_hsv_is_near_the_exact_colour_for_any_colour(gains: tuple[float, float, 
         hue, saturation, value = colorsys.rgb_to_hsv(*colour.tolist())
         moved = (hue + gains[0]) % 1, min(saturation * gains[1], 1), min(value * gains[2], 1)
         exact.append(colorsys.hsv_to_rgb(*moved))
-    apply_hsv(image, np.array(gains))
+    apply_hsv(image, gains)
     difference = np.abs(image[0] - np.array(exact) * 255)
     assert difference.mean() < 0.7  # levels of 255; hues in 180 steps, the usual way, give up to 1.2
     assert difference.max() < 9.0

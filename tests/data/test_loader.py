@@ -36,16 +36,24 @@ def content(batch: object) -> tuple[bytes, ...]:
     return tuple(t.contiguous().numpy().tobytes() for t in (batch.images, *batch.targets, batch.indices))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_batches_are_byte_identical_for_any_number_of_workers(index: Index, workers: int) -> None:
+@pytest.mark.parametrize("ahead", [1, 2, 7])
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_batches_are_byte_identical_for_any_number_of_workers_and_any_prefetch(
+    index: Index, workers: int, ahead: int
+) -> None:
     with (
-        TrainLoader(samples(index), batch=3, workers=0, seed=3) as plain,
-        TrainLoader(samples(index), batch=3, workers=workers, seed=3) as other,
+        TrainLoader(samples(index), batch=2, workers=0, seed=3) as plain,
+        TrainLoader(samples(index), batch=2, workers=workers, ahead=ahead, seed=3) as other,
     ):
         for epoch in (0, 1):
             ours, theirs = list(plain.epoch(epoch)), list(other.epoch(epoch))
-            assert len(ours) == len(theirs) == len(plain) == 3
+            assert len(ours) == len(theirs) == len(plain) == 4
             assert [content(batch) for batch in ours] == [content(batch) for batch in theirs]
+
+
+def test_a_prefetch_of_nothing_is_refused(index: Index) -> None:
+    with pytest.raises(ValueError, match="ahead must be 1 or more, got 0"):
+        TrainLoader(samples(index), batch=2, workers=1, ahead=0)
 
 
 def test_a_sample_does_not_depend_on_the_batch(index: Index) -> None:
@@ -55,6 +63,22 @@ def test_a_sample_does_not_depend_on_the_batch(index: Index) -> None:
     at = batch.indices.tolist().index(4)
     assert np.array_equal(batch.images[at].permute(1, 2, 0).numpy(), alone.image)
     assert np.array_equal(batch.targets.boxes[batch.targets.image == at].numpy(), alone.boxes)
+
+
+def test_who_waits_for_a_batch_makes_samples_of_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, helped, here = samples(index), threading.Event(), threading.current_thread()
+    get = source.get
+
+    def slow_in_workers(*where: int, **options: object) -> object:
+        if threading.current_thread() is here:
+            helped.set()
+        else:
+            assert helped.wait(30)  # would end in an error if nobody helped
+        return get(*where, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(source, "get", slow_in_workers)
+    with TrainLoader(source, batch=7, workers=1, seed=3) as loader:
+        assert [sorted(batch.indices.tolist()) for batch in loader.epoch(0)] == [list(range(7))]
 
 
 def test_every_image_comes_once_per_epoch_and_the_order_changes(index: Index) -> None:
@@ -125,16 +149,19 @@ def test_leaving_early_and_closing_ends_all_threads(index: Index) -> None:
     loader.close()
 
 
-def test_no_more_than_two_batches_are_made_ahead(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ahead", [1, 2, 4])
+def test_no_more_batches_are_made_ahead_than_asked_for(
+    index: Index, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = samples(index)
     made: list[int] = []
     get = source.get
     monkeypatch.setattr(source, "get", lambda epoch, i, **options: made.append(i) or get(epoch, i, **options))
-    with TrainLoader(source, batch=1, workers=1) as loader:
+    with TrainLoader(source, batch=1, workers=1, ahead=ahead) as loader:
         batches = loader.epoch(0)
         next(batches)
         loader._maker._threads.submit(int).result()  # type: ignore[union-attr] # what was started is done
-        assert len(made) <= 3
+        assert len(made) == 1 + ahead
 
 
 # --- close_mosaic

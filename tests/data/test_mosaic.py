@@ -9,7 +9,7 @@ from painted import components, extent
 from holdfast.data.augment import cut_boxes, flip, scaling, translation, warp_boxes
 from holdfast.data.image import FILL
 from holdfast.data.index import Index
-from holdfast.data.mosaic import outline, paste, place_mosaic, place_single, reduction, window_of
+from holdfast.data.mosaic import outlines, paste, place_mosaic, place_single, reduction, windows_of
 from holdfast.data.samples import TrainSamples
 
 STILL = {"translate": 0.0, "scale": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "fliplr": 0.0}
@@ -74,7 +74,7 @@ def test_pixels_land_where_boxes_say(turn: float, zoom: float, mirror: bool) -> 
         matrix = flip(200, 200, horizontal=True, vertical=False) @ matrix
     out = np.full((200, 200, 3), FILL, np.uint8)
     corners = np.array([[0, 0, 1], [160, 0, 1], [160, 120, 1], [0, 120, 1]]) @ matrix.T
-    window = window_of(corners[:, :2], 200, 200)
+    (window,) = windows_of(corners[None, :, :2], 200, 200)
     assert window is not None
     used = paste(out, pixels, matrix, corners[:, :2], window)
     expected = warp_boxes(box, used, width=200, height=200)[0]
@@ -89,7 +89,7 @@ def test_an_identity_map_copies_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     out = np.zeros_like(pixels)
     placed = place_single(64, 64, 64, 64)
-    corners = outline(placed, np.eye(3))
+    (corners,) = outlines([placed], np.eye(3)[None])
     used = paste(out, pixels, np.eye(3), corners, (0, 0, 64, 64))
     assert np.array_equal(out, pixels)
     assert np.array_equal(used, np.eye(3))
@@ -169,3 +169,24 @@ def test_labels_are_always_fit_for_the_loss(painted: Callable[..., Index]) -> No
             assert sample.boxes.max() <= 96
             assert (sample.boxes[:, 2:] - sample.boxes[:, :2]).min() > 2
             assert set(sample.classes.tolist()) <= {1, 2}
+
+
+@pytest.mark.parametrize("degrees", [0.0, 20.0])
+def test_boxes_of_all_tiles_at_once_are_those_of_each_tile(
+    painted: Callable[..., Index], degrees: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = painted(
+        [
+            ((60, 80), [(0, (5, 5, 60, 50)), (1, (30, 20, 70, 58))]),
+            ((80, 50), []),
+            ((40, 40), [(2, (0, 0, 9, 39))]),
+        ]
+    )
+    samples = TrainSamples(index, imgsz=64, epochs=9, degrees=degrees, flipud=0.5)
+    together = [samples.get(epoch, i).objects for epoch in range(9) for i in range(3)]
+    monkeypatch.setattr(Index, "only_boxes", False)
+    apart = [samples.get(epoch, i).objects for epoch in range(9) for i in range(3)]
+    assert sum(len(objects) for objects in together) > 20
+    for one, other in zip(together, apart, strict=True):
+        assert np.array_equal(one.classes, other.classes)
+        assert np.array_equal(one.boxes, other.boxes)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.data.random import Draw, draws, epoch_order
+from holdfast.data.random import Draw, Place, draws, epoch_order
 
 
 def test_the_same_place_gives_the_same_numbers_whatever_was_drawn_before() -> None:
@@ -41,3 +41,10 @@ def test_order_is_a_permutation_that_changes_with_the_epoch() -> None:
     assert sorted(first.tolist()) == list(range(100))
     assert not np.array_equal(first, second)
     assert np.array_equal(first, epoch_order(100, seed=0, epoch=0))
+
+
+def test_numbers_of_a_place_are_those_of_its_generators_in_any_order() -> None:
+    place = Place(7, 3, 11)
+    assert np.array_equal(place.numbers(Draw.COLOR, 3), place.draws(Draw.COLOR).random(3))
+    assert np.array_equal(place.numbers(Draw.MOSAIC, 9), draws(7, 3, 11, Draw.MOSAIC).random(9))
+    assert np.array_equal(place.numbers(Draw.COLOR, 3), draws(7, 3, 11, Draw.COLOR).random(3))

@@ -49,7 +49,7 @@ def only_boxes(objects: Objects) -> Objects:
 
 def some_map(seed: int, *, perspective: float = 0.0) -> np.ndarray:
     matrix, _ = random_affine(
-        draws(seed, 0, 0, 0),
+        draws(seed, 0, 0, 0).random(8),
         canvas=(SIZE, SIZE),
         size=(SIZE, SIZE),
         degrees=60,

@@ -17,7 +17,9 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.float64]  # (3, 3)
 Boxes = npt.NDArray[np.float32]  # (M, 4) xyxy
 Area = tuple[float, float, float, float]  # xyxy
+Areas = npt.NDArray[np.float32]  # (M, 4) xyxy
 
+_BENDING = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])  # entries that turn, shear or tilt
 MIN_SIDE = 2.0  # pixels
 MAX_ASPECT = 100.0
 MIN_AREA_LEFT = 0.1
@@ -34,9 +36,8 @@ def scaling(x: float, y: float) -> Matrix:
 
 
 def is_upright(matrix: Matrix) -> bool:
-    """Says whether a map keeps upright rectangles upright: no rotation, shear or perspective."""
-    upright: bool = matrix[0, 1] == 0 and matrix[1, 0] == 0 and matrix[2, 0] == 0 and matrix[2, 1] == 0
-    return bool(upright)
+    """Says whether maps (..., 3, 3) keep upright rectangles upright: no rotation, shear or perspective."""
+    return not np.count_nonzero(matrix * _BENDING)
 
 
 def flip(width: float, height: float, *, horizontal: bool, vertical: bool) -> Matrix:
@@ -50,7 +51,7 @@ def flip(width: float, height: float, *, horizontal: bool, vertical: bool) -> Ma
 
 
 def random_affine(
-    rng: np.random.Generator,
+    chances: npt.NDArray[np.float64],
     *,
     canvas: tuple[float, float],
     size: tuple[float, float],
@@ -60,9 +61,11 @@ def random_affine(
     shear: float,
     perspective: float,
 ) -> tuple[Matrix, float]:
-    """Draws a map from a canvas to the output, centre to centre when nothing is random.
+    """Returns a random map from a canvas to the output, centre to centre when nothing is random.
 
     Args:
+        chances: (8,) numbers in [0, 1), two for perspective, one for rotation and one for zoom, two for shear
+            and two for the shift.
         canvas: width and height of the source in pixels (twice `size` for a mosaic).
         size: width and height of the output in pixels.
         degrees: rotation within +-degrees.
@@ -74,25 +77,29 @@ def random_affine(
     Returns:
         The (3, 3) matrix translate @ shear @ rotate-and-zoom @ perspective @ centre, and the zoom drawn.
     """
-    around = rng.random(8) * 2 - 1  # always eight numbers: a changed setting does not shift the others
-    persp = np.eye(3)
-    persp[2, :2] = around[0] * perspective, around[1] * perspective
+    around = (chances * 2 - 1).tolist()
     angle, zoom = math.radians(around[2] * degrees), 1.0 + around[3] * scale
     cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
-    rotate = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-    sheared = np.eye(3)
-    sheared[0, 1], sheared[1, 0] = (
-        math.tan(math.radians(around[4] * shear)),
-        math.tan(math.radians(around[5] * shear)),
-    )
-    move = translation((0.5 + around[6] * translate) * size[0], (0.5 + around[7] * translate) * size[1])
-    return move @ sheared @ rotate @ persp @ translation(-canvas[0] / 2, -canvas[1] / 2), zoom
+    by_x, by_y = (math.tan(math.radians(part * shear)) for part in around[4:6])
+    # The product of the small matrices by hand: as arrays they cost more than all boxes of a sample.
+    a, b = cosine - by_x * sine, sine + by_x * cosine
+    c, d = by_y * cosine - sine, by_y * sine + cosine
+    x, y = canvas[0] / 2, canvas[1] / 2
+    tilt_x, tilt_y = around[0] * perspective, around[1] * perspective
+    depth = 1.0 - tilt_x * x - tilt_y * y
+    to_x, to_y = (0.5 + around[6] * translate) * size[0], (0.5 + around[7] * translate) * size[1]
+    matrix = [
+        [a + to_x * tilt_x, b + to_x * tilt_y, to_x * depth - a * x - b * y],
+        [c + to_y * tilt_x, d + to_y * tilt_y, to_y * depth - c * x - d * y],
+        [tilt_x, tilt_y, depth],
+    ]
+    return np.array(matrix), zoom
 
 
-def cut_boxes(boxes: Boxes, area: Area) -> Boxes:
-    """Cuts boxes (M, 4) xyxy at a rectangle xyxy."""
-    x0, y0, x1, y1 = area
-    low, high = np.array([x0, y0, x0, y0], np.float32), np.array([x1, y1, x1, y1], np.float32)
+def cut_boxes(boxes: Boxes, area: Area | Areas) -> Boxes:
+    """Cuts boxes (M, 4) xyxy at a rectangle xyxy, or each at its own."""
+    limits = np.asarray(area, dtype=np.float32)
+    low, high = limits[..., (0, 1, 0, 1)], limits[..., (2, 3, 2, 3)]
     return np.asarray(np.minimum(np.maximum(boxes, low), high), dtype=np.float32)
 
 
@@ -103,7 +110,7 @@ def warp_boxes(boxes: Boxes, matrix: Matrix, *, width: float, height: float) -> 
 
     Args:
         boxes: (M, 4) xyxy.
-        matrix: (3, 3).
+        matrix: (3, 3), or (M, 3, 3) a map for each box.
         width: width of the output.
         height: height of the output.
 
@@ -113,18 +120,15 @@ def warp_boxes(boxes: Boxes, matrix: Matrix, *, width: float, height: float) -> 
     if not len(boxes):
         return np.zeros((0, 4), dtype=np.float32)
     if is_upright(matrix):
-        scale = np.array([matrix[0, 0], matrix[1, 1]] * 2) / matrix[2, 2]
-        shift = np.array([matrix[0, 2], matrix[1, 2]] * 2) / matrix[2, 2]
+        scale, shift = (matrix[..., (0, 1, 0, 1), at] / matrix[..., 2:, 2] for at in ((0, 1, 0, 1), 2))
         mapped = boxes * scale + shift
-        if scale[0] < 0:
-            mapped[:, [0, 2]] = mapped[:, [2, 0]]
-        if scale[1] < 0:
-            mapped[:, [1, 3]] = mapped[:, [3, 1]]
+        low, high = mapped[:, :2], mapped[:, 2:]
+        hull = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)  # it may mirror
         limits = np.array([width, height, width, height])
-        return np.asarray(np.minimum(np.maximum(mapped, 0.0), limits), dtype=np.float32)
+        return np.asarray(np.minimum(np.maximum(hull, 0.0), limits), dtype=np.float32)
     corners = np.ones((len(boxes), 4, 3))
     corners[:, :, :2] = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-    mapped = corners @ matrix.T  # (M, 4, 3)
+    mapped = corners @ matrix.swapaxes(-1, -2)  # (M, 4, 3)
     depth = mapped[:, :, 2:]
     behind = (depth < 1e-3).any(axis=(1, 2))
     points = mapped[:, :, :2] / np.where(depth < 1e-3, 1.0, depth)

@@ -12,38 +12,61 @@ import numpy.typing as npt
 
 from holdfast.data.image import Image
 
-_STRIP_PIXELS = 204_800  # stays in a core's cache, in few calls: each waits for the interpreter lock
+Gains = tuple[float, float, float]
+
+_STRIP_PIXELS = 409_600  # nearly stays in a core's cache, in few calls: each waits for the interpreter lock
 
 
-def hsv_gains(
-    rng: np.random.Generator, *, hue: float, saturation: float, value: float
-) -> npt.NDArray[np.float64]:
-    """Draws (3,) gains: hue shift as a part of the circle, factors for saturation and value."""
-    around = rng.random(3) * 2 - 1
-    return around * (hue, saturation, value) + (0.0, 1.0, 1.0)
+def hsv_gains(chances: npt.NDArray[np.float64], *, hue: float, saturation: float, value: float) -> Gains:
+    """Returns gains, a hue shift in parts of the circle and factors for saturation and value.
+
+    Args:
+        chances: (3,) numbers in [0, 1).
+        hue: shift within +-hue.
+        saturation: factor within 1 +- saturation.
+        value: factor within 1 +- value.
+    """
+    turn, more, brighter = (chances * 2 - 1).tolist()
+    return turn * hue, more * saturation + 1.0, brighter * value + 1.0
 
 
-def apply_hsv(image: Image, gains: npt.NDArray[np.float64], out: Image | None = None) -> None:
-    """Changes an RGB image (H, W, 3) into `out`, or in place."""
+def hsv_room() -> npt.NDArray[np.uint8]:
+    """Returns memory for `apply_hsv`."""
+    return np.empty(3 * _STRIP_PIXELS, dtype=np.uint8)
+
+
+def apply_hsv(
+    image: Image, gains: Gains, out: Image | None = None, *, room: npt.NDArray[np.uint8] | None = None
+) -> None:
+    """Changes an RGB image (H, W, 3) into `out`, or in place.
+
+    Args:
+        image: uint8.
+        gains: see `hsv_gains`.
+        out: uint8, of the same shape.
+        room: `hsv_room()`, kept from one image to the next because new memory is not in the cache.
+    """
     if out is None:
         out = image
-    if gains[0] == 0.0 and gains[1] == 1.0 and gains[2] == 1.0:
+    if gains == (0.0, 1.0, 1.0):
         if out is not image:
             out[...] = image
         return
+    if room is None:
+        room = hsv_room()
     width = image.shape[1]
-    rows = max(_STRIP_PIXELS // width, 1)
-    room = np.empty((rows, width, 3), dtype=np.uint8)
     # OpenCV makes hues in 256 steps and reads them back in 255.
-    factors = np.diag((255 / 256, gains[1], gains[2]))
-    shift = round(float(gains[0]) * 256) % 256
-    turn = np.tile(np.array((shift, 0, 0), dtype=np.uint8), width)
+    factors = np.diag((255 / 256, *gains[1:]))
+    shift = round(gains[0] * 256) % 256
+    turn = np.zeros(3 * width, dtype=np.uint8)
+    turn[::3] = shift
+    rows = max(len(room) // (3 * width), 1)
     for top in range(0, len(image), rows):  # strips stay in a processor cache between the passes
         strip = image[top : top + rows]
-        hsv = room[: len(strip)]
+        hues = room[: strip.size].reshape(len(strip), -1)
+        hsv = hues.reshape(strip.shape)
         cv2.cvtColor(strip, cv2.COLOR_RGB2HSV_FULL, dst=hsv)
         if shift:
-            hues = hsv.reshape(len(strip), -1)
             np.add(hues, turn, out=hues)  # a hue is a byte: past 255 it goes on at 0
         cv2.transform(hsv, factors, dst=hsv)
         cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=out[top : top + rows])

@@ -12,6 +12,7 @@ import glob
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from holdfast.data.coco_json import listed_images
@@ -111,8 +112,7 @@ def suffix_list() -> str:
 
 
 def _is_image(name: bytes) -> bool:
-    dot = name.rfind(b".")
-    return dot >= 0 and name[dot:].lower() in _SUFFIXES and not name.startswith(b"._")
+    return name[name.rfind(b".") :].lower() in _SUFFIXES and name[:2] != b"._"
 
 
 def json_files(sources: Sequence[Path | str]) -> list[Path]:
@@ -151,13 +151,22 @@ def _expand(source: str, folders: Sequence[Path]) -> Iterable[bytes]:
 def _walk(folder: bytes) -> Iterator[bytes]:
     """Images below a folder, links followed, each real folder once."""
     seen: set[tuple[int, int]] = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        yield from (os.path.join(here, name) for name in files if _is_image(name))
+    waiting = [folder]
+    while waiting:
+        here = os.path.join(waiting.pop(), b"")
+        with suppress(OSError):  # a folder that is not ours to read
+            status = os.stat(here)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False) or (
+                        entry.is_symlink() and os.path.isdir(here + entry.name)
+                    ):
+                        waiting.append(here + entry.name)
+                    elif _is_image(entry.name):
+                        yield here + entry.name
 
 
 def _read_list(path: str) -> list[bytes]:

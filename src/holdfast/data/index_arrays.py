@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -81,6 +82,11 @@ class Index:
         return digest.hexdigest()
 
     @property
+    def only_boxes(self) -> bool:
+        """Whether nothing but boxes is known of any object."""
+        return not (len(self.starts) or self.keypoints.shape[1] or self.corners.shape[1])
+
+    @property
     def backgrounds(self) -> int:
         """How many images have no box."""
         return int((np.diff(self.offsets) == 0).sum())
@@ -100,12 +106,24 @@ class Index:
 
     def labels(self, i: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Returns the classes (m,) int64 and boxes (m, 4) float32 xyxy in original pixels of an image."""
-        part = slice(self.offsets[i], self.offsets[i + 1])
-        height, width = self.sizes[i]
-        boxes = self.boxes[part] * np.array([width, height, width, height], dtype=np.float32)
+        classes, boxes, _ = self.labels_of([i])
+        return classes, boxes
+
+    def labels_of(
+        self, images: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Returns `labels` of one or more images, one after the other, and how many each has, (n,) int64."""
+        starts = self.offsets[[*images, *(i + 1 for i in images)]].reshape(2, -1)
+        parts = [slice(first, last) for first, last in starts.T.tolist()]
+        counts = starts[1] - starts[0]
+        parts_of_image = np.concatenate([self.boxes[part] for part in parts])
+        extents = self.sizes[images][:, (1, 0, 1, 0)].astype(np.float32)  # width, height, width, height
+        boxes = parts_of_image * extents.repeat(counts, axis=0)
         half = boxes[:, 2:] / 2
-        return self.classes[part].astype(np.int64), np.concatenate(
-            [boxes[:, :2] - half, boxes[:, :2] + half], axis=1
+        return (
+            np.concatenate([self.classes[part] for part in parts], dtype=np.int64),
+            np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1),
+            counts,
         )
 
     def objects(self, i: int) -> Objects:

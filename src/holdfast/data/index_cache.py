@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -87,23 +87,20 @@ def stamps(images: Sequence[bytes]) -> npt.NDArray[np.int64]:
     values: list[int] = []
     places = LabelPlaces()
     for image in images:
-        values.extend(_stamp(image))
-        for place in places.of(image):
-            label = _stamp(place)
-            if label is not _NONE:
-                break
-        else:
-            label = _NONE
-        values.extend(label)
+        values += _stamp([image])
+        values += _stamp(places.of(image))
     return np.array(values, dtype=np.int64).reshape(-1, 4)
 
 
-def _stamp(path: bytes) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return _NONE
-    return status.st_mtime_ns, status.st_size
+def _stamp(places: Iterable[bytes]) -> tuple[int, int]:
+    """Returns time and size of the first file that is there."""
+    for path in places:
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            continue
+        return status.st_mtime_ns, status.st_size
+    return _NONE
 
 
 def save(index: Index, path: Path, state: str) -> None:

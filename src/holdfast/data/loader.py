@@ -3,7 +3,8 @@
 Threads, not processes: decoding, warping and colour run in OpenCV, which lets go of the interpreter lock;
 samples draw straight into the batch, so nothing is pickled, copied or kept in shared memory, and an error
 arrives as it was raised. Work is handed out sample by sample: memory holds the batches being made and no
-more, and the first batch is ready soon.
+more, and the first batch is ready soon. Whoever waits for a batch makes samples of it too, so a run that its
+data holds up has one worker more than it was given.
 
 Loaders with workers switch OpenCV's own threads off (a setting of the whole process): they would fight with
 the workers and with the trainer for the same cores.
@@ -11,10 +12,13 @@ the workers and with the trainer for the same cores.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
+from typing import NamedTuple
 
 import cv2
 from torch import Tensor
@@ -23,19 +27,35 @@ from holdfast.data.batch import Batch, Buffers, collate
 from holdfast.data.image import Image
 from holdfast.data.samples import EvalSamples, Sample, TrainSamples
 
-_AHEAD = 2  # batches being made while one is used
+AHEAD = 2  # batches being made while one is used: more would hold memory and gain nothing
 
 Make = Callable[[int, Image], Sample]  # (position, where to draw) -> sample
+
+
+class _Part(NamedTuple):
+    """A sample of a batch: how to make it, and the worker's promise to do so if there are workers."""
+
+    make: Callable[[], Sample]
+    promise: Future[Sample] | None
+
+    def result(self) -> Sample:
+        """Returns the sample, made here unless a worker has begun it."""
+        if self.promise is None or self.promise.cancel():
+            return self.make()
+        return self.promise.result()
 
 
 class _Maker:
     """Makes batches here (no workers) or in threads, which live until `close`."""
 
-    def __init__(self, workers: int, *, pin: bool) -> None:
+    def __init__(self, workers: int, *, ahead: int, pin: bool) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
+        if ahead < 1:
+            raise ValueError(f"ahead must be 1 or more, got {ahead}")
         self.workers = workers
-        self.buffers = Buffers(pin=pin, spare=_AHEAD + 2)
+        self.ahead = ahead if workers else 1
+        self.buffers = Buffers(pin=pin, spare=ahead + 2)
         self._threads: ThreadPoolExecutor | None = None
 
     def batches(
@@ -48,48 +68,42 @@ class _Maker:
         """Yields one batch per entry of `plan`, in its order; an entry is the batch's (H, W) and lists the
         positions of its samples, of which there may be none.
 
-        At most `_AHEAD` batches are being made beyond the one handed out. Leaving the loop early takes back
+        At most `ahead` batches are being made beyond the one handed out. Leaving the loop early takes back
         what has not been started.
         """
-        pending: deque[tuple[Tensor, Sequence[int], list[Future[Sample] | Sample]]] = deque()
+        pending: deque[tuple[Tensor, list[_Part]]] = deque()
         waiting = iter(plan)
+
+        def start() -> None:
+            for shape, positions in itertools.islice(waiting, 1):
+                buffer = self.buffers.take(len(positions), *shape)
+                rows = buffer.numpy()
+                parts = [self._start(partial(make, at, rows[i])) for i, at in enumerate(positions)]
+                pending.append((buffer, parts))
+
         try:
-            while True:
-                while len(pending) < (_AHEAD if self.workers else 1):
-                    entry = next(waiting, None)
-                    if entry is None:
-                        break
-                    shape, positions = entry
-                    buffer = self.buffers.take(len(positions), *shape)
-                    rows = buffer.numpy()
-                    pending.append(
-                        (
-                            buffer,
-                            positions,
-                            [self._start(make, at, rows[i], path) for i, at in enumerate(positions)],
-                        )
-                    )
-                if not pending:
-                    return
-                buffer, positions, parts = pending[0]
-                samples = [part.result() if isinstance(part, Future) else part for part in parts]
+            for _ in range(self.ahead):
+                start()
+            while pending:
+                buffer, parts = pending[0]
+                # From the last one back: a thread that waits makes what no worker has begun.
+                samples = [part.result() for part in reversed(parts)][::-1]
                 pending.popleft()
+                start()  # before the batch is used, which may take long
                 yield collate(buffer, samples, [path(sample.index) for sample in samples])
         finally:
-            for _, _, parts in pending:
+            for _, parts in pending:
                 for part in parts:
-                    if isinstance(part, Future):
-                        part.cancel()
+                    if part.promise is not None:
+                        part.promise.cancel()
 
-    def _start(
-        self, make: Make, position: int, out: Image, path: Callable[[int], str]
-    ) -> Future[Sample] | Sample:
+    def _start(self, make: Callable[[], Sample]) -> _Part:
         if not self.workers:
-            return make(position, out)
+            return _Part(make, None)
         if self._threads is None:
             cv2.setNumThreads(0)
             self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="holdfast-data")
-        return self._threads.submit(make, position, out)
+        return _Part(make, self._threads.submit(make))
 
     def close(self) -> None:
         if self._threads is not None:
@@ -105,6 +119,7 @@ class TrainLoader:
         batch: images per batch; the last batch of an epoch may be smaller.
         workers: threads; 0 makes samples in the calling thread.
         seed: seed of the order.
+        ahead: batches being made while one is used; without workers each is made when it is asked for.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
         part, parts: which of how many parts of each batch to make. The parts of a batch of n images are as
             equal as can be and make up the batch in their order; some are empty where n < parts.
@@ -117,6 +132,7 @@ class TrainLoader:
         batch: int,
         workers: int,
         seed: int = 0,
+        ahead: int = AHEAD,
         pin: bool = False,
         part: int = 0,
         parts: int = 1,
@@ -130,7 +146,7 @@ class TrainLoader:
         self.seed = seed
         self.part = part
         self.parts = parts
-        self._maker = _Maker(workers, pin=pin)
+        self._maker = _Maker(workers, ahead=ahead, pin=pin)
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
@@ -189,6 +205,7 @@ class EvalLoader:
         samples: what to draw from; its `batch` must be the one given here, because it decides the shapes.
         batch: images per batch.
         workers: threads; 0 makes samples in the calling thread.
+        ahead: batches being made while one is used; without workers each is made when it is asked for.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
         part, parts: make only the batches `part`, `part + parts`, ... of all.
     """
@@ -199,6 +216,7 @@ class EvalLoader:
         *,
         batch: int,
         workers: int,
+        ahead: int = AHEAD,
         pin: bool = False,
         part: int = 0,
         parts: int = 1,
@@ -211,7 +229,7 @@ class EvalLoader:
         self.batch = batch
         self.part = part
         self.parts = parts
-        self._maker = _Maker(workers, pin=pin)
+        self._maker = _Maker(workers, ahead=ahead, pin=pin)
 
     def __len__(self) -> int:
         return len(range(self.part * self.batch, len(self.samples), self.parts * self.batch))

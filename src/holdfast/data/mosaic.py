@@ -11,6 +11,7 @@ Coordinates are edges: see augment.py. A single letterboxed image is a picture o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -19,6 +20,9 @@ import numpy.typing as npt
 
 from holdfast.data.augment import Area, Matrix, is_upright, translation
 from holdfast.data.image import Image
+
+Corners = npt.NDArray[np.float64]  # (4, 2) outline, in order around
+Window = tuple[int, int, int, int]  # xyxy in whole pixels
 
 _MAX_ENLARGED = 1.5  # how much a reduced image may be enlarged before the full one is read
 _MAX_SNAPPED = 2.0  # beyond this enlargement half a source pixel would be visible
@@ -120,7 +124,8 @@ def reduction(matrix: Matrix, ratio: float) -> int:
         matrix: (3, 3), original pixels to output pixels.
         ratio: output side / long side of the image.
     """
-    scale = math.sqrt(abs(float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])))
+    (a, b, _), (c, d, _), _ = matrix.tolist()
+    scale = math.sqrt(abs(a * d - b * c))
     scale = max(scale, 1e-6)
     limit = max(1.0 / scale, min(1.0 / ratio, _MAX_ENLARGED / scale)) * _ROUNDING
     divisor = 1
@@ -129,32 +134,38 @@ def reduction(matrix: Matrix, ratio: float) -> int:
     return divisor
 
 
-def outline(placed: Placement, matrix: Matrix) -> npt.NDArray[np.float64]:
-    """Maps the visible part of an image to the output: (4, 2) corners in order around.
+def outlines(placements: Sequence[Placement], maps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Maps the visible parts of images to the output: (T, 4, 2) corners in order around.
 
     Args:
-        placed: where the image lies.
-        matrix: (3, 3), original pixels to output pixels.
+        placements: where the images lie.
+        maps: (T, 3, 3), original pixels of each to output pixels.
     """
-    x0, y0, x1, y1 = placed.visible
-    mapped = np.array([[x0, y0, 1.0], [x1, y0, 1.0], [x1, y1, 1.0], [x0, y1, 1.0]]) @ matrix.T
-    return np.asarray(mapped[:, :2] / np.maximum(mapped[:, 2:], 1e-3), dtype=np.float64)
+    corners = np.ones((len(placements), 4, 3))
+    visible = np.array([placed.visible for placed in placements])
+    corners[:, :, :2] = visible[:, (0, 1, 2, 1, 2, 3, 0, 3)].reshape(-1, 4, 2)
+    mapped = corners @ maps.swapaxes(1, 2)
+    return np.asarray(mapped[:, :, :2] / np.maximum(mapped[:, :, 2:], 1e-3), dtype=np.float64)
 
 
-def window_of(corners: npt.NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int] | None:
-    """Returns the pixels x0, y0, x1, y1 whose centres the hull of an outline covers, or None."""
-    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-    x0, y0 = max(math.ceil(left - 0.5), 0), max(math.ceil(top - 0.5), 0)
-    x1, y1 = min(math.ceil(right - 0.5), width), min(math.ceil(bottom - 0.5), height)
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+def windows_of(corners: npt.NDArray[np.float64], height: int, width: int) -> list[Window | None]:
+    """Returns for outlines (T, 4, 2) the pixels x0, y0, x1, y1 whose centres their hulls cover, or None."""
+    windows: list[Window | None] = []
+    for (left, top), (right, bottom) in zip(
+        corners.min(axis=1).tolist(), corners.max(axis=1).tolist(), strict=True
+    ):
+        x0, y0 = max(math.ceil(left - 0.5), 0), max(math.ceil(top - 0.5), 0)
+        x1, y1 = min(math.ceil(right - 0.5), width), min(math.ceil(bottom - 0.5), height)
+        windows.append((x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None)
+    return windows
 
 
 def paste(
     out: Image,
     pixels: Image,
     matrix: Matrix,
-    corners: npt.NDArray[np.float64],
-    window: tuple[int, int, int, int],
+    corners: Corners,
+    window: Window,
 ) -> Matrix:
     """Resamples an image into `out` in place, only inside an outline, and returns the map that was used.
 
@@ -168,12 +179,12 @@ def paste(
         pixels: (h, w, 3) uint8.
         matrix: (3, 3) from `pixels` to `out`.
         corners: (4, 2) outline in `out`.
-        window: `window_of(corners)`.
+        window: that of `windows_of`.
     """
     x0, y0, x1, y1 = window
     target = out[y0:y1, x0:x1]
     if is_upright(matrix):
-        if max(abs(matrix[0, 0]), abs(matrix[1, 1])) <= _MAX_SNAPPED:
+        if np.abs(matrix[:2, :2]).max() <= _MAX_SNAPPED:
             return _paste_resized(target, pixels, matrix, window)
         _warp(pixels, matrix, target, window)
         return matrix
@@ -185,10 +196,11 @@ def paste(
     return matrix
 
 
-def _paste_resized(target: Image, pixels: Image, matrix: Matrix, window: tuple[int, int, int, int]) -> Matrix:
+def _paste_resized(target: Image, pixels: Image, matrix: Matrix, window: Window) -> Matrix:
     height, width = pixels.shape[:2]
-    u0, u1, scale_x, shift_x = _snap(float(matrix[0, 0]), float(matrix[0, 2]), window[0], window[2], width)
-    v0, v1, scale_y, shift_y = _snap(float(matrix[1, 1]), float(matrix[1, 2]), window[1], window[3], height)
+    (scale_x, _, shift_x), (_, scale_y, shift_y), _ = matrix.tolist()
+    u0, u1, scale_x, shift_x = _snap(scale_x, shift_x, window[0], window[2], width)
+    v0, v1, scale_y, shift_y = _snap(scale_y, shift_y, window[1], window[3], height)
     size = target.shape[1], target.shape[0]
     cv2.resize(pixels[v0:v1, u0:u1], size, dst=target, interpolation=cv2.INTER_LINEAR)
     if scale_x < 0 or scale_y < 0:
@@ -205,7 +217,7 @@ def _snap(scale: float, shift: float, start: int, stop: int, length: int) -> tup
     return low, high, snapped, start - snapped * (low if scale > 0 else high)
 
 
-def _warp(pixels: Image, matrix: Matrix, out: Image, window: tuple[int, int, int, int]) -> None:
+def _warp(pixels: Image, matrix: Matrix, out: Image, window: Window) -> None:
     # Edge coordinates to the pixel centres OpenCV counts in, and to the window's own origin.
     local = translation(-0.5 - window[0], -0.5 - window[1]) @ matrix @ translation(0.5, 0.5)
     size, flags, border = (out.shape[1], out.shape[0]), cv2.INTER_LINEAR, cv2.BORDER_REPLICATE

@@ -56,6 +56,8 @@ class Objects:
     def take(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Objects:
         """The objects at a mask (M,) or at indices, in that order."""
         index = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
+        if not len(self.points) and self.keypoints is None and self.corners is None:
+            return Objects.of_boxes(self.classes[index], self.boxes[index])
         lengths = np.diff(self.starts)[index]
         starts = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
         # Position of every kept point in the old list: its object's old start, plus its place in the outline.

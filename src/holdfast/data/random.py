@@ -8,7 +8,6 @@ is left to the generator (2**64 numbers per draw), the other three words name th
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,22 +54,33 @@ def draws(seed: int, epoch: int, index: int, draw: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(counter=counter, key=key))
 
 
-class Place(NamedTuple):
+class Place:
     """Where a sample stands in a run; every draw of the sample is a function of it.
 
-    Attributes:
+    Made for one thread.
+
+    Args:
         seed: seed of the run.
         epoch: epoch from 0.
         sample: index of the sample in the data set.
     """
 
-    seed: int
-    epoch: int
-    sample: int
+    def __init__(self, seed: int, epoch: int, sample: int) -> None:
+        self.seed = seed
+        self.epoch = epoch
+        self.sample = sample
+        self._mine = draws(seed, epoch, sample, 0)
+        self._state = self._mine.bit_generator.state
 
     def draws(self, draw: int) -> np.random.Generator:
         """Returns the generator that decides one thing about the sample."""
         return draws(self.seed, self.epoch, self.sample, draw)
+
+    def numbers(self, draw: int, count: int) -> npt.NDArray[np.float64]:
+        """Returns (count,) numbers in [0, 1): `draws(draw).random(count)`, at a tenth of its cost."""
+        self._state["state"]["counter"][1] = draw
+        self._mine.bit_generator.state = self._state
+        return self._mine.random(count)
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from holdfast.data.augment import Boxes, Matrix, flip
 from holdfast.data.batches import batch_side, similar_order
-from holdfast.data.color import apply_hsv, hsv_gains
+from holdfast.data.color import apply_hsv, hsv_gains, hsv_room
 from holdfast.data.image import Image
 from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox, apply, batch_shape, place
@@ -244,8 +244,8 @@ class TrainSamples:
             out = np.empty((self.imgsz, self.imgsz, 3), dtype=np.uint8)
         where = Place(self.seed, epoch, index)
         turn, changes = self._turn(where, *out.shape[:2])
-        tiled = self.mosaic_on(epoch) and bool(where.draws(Draw.MOSAIC).random() < self.mosaic)
-        picture = self._drawing_board(out.shape)
+        tiled = self.mosaic_on(epoch) and bool(where.numbers(Draw.MOSAIC, 1)[0] < self.mosaic)
+        picture, room = self._drawing_board(out.shape)
         objects = self.pictures.draw(where, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, picture)
         if self.mixing_on(epoch):
             objects = self._mixed(where, tiled, turn, objects, picture)
@@ -255,21 +255,21 @@ class TrainSamples:
             if covered is not None:
                 hidden = hidden_share(np.array([covered], np.float32), objects.boxes)[0]
                 objects = objects.take(hidden <= _HIDDEN)
-        apply_hsv(picture, hsv_gains(where.draws(Draw.COLOR), **self.hsv), out)
+        apply_hsv(picture, hsv_gains(where.numbers(Draw.COLOR, 3), **self.hsv), out, room=room)
         if self.bgr and where.draws(Draw.CHANNELS).random() < self.bgr:
             out[...] = cv2.cvtColor(out, cv2.COLOR_RGB2BGR)
         return Sample(out, objects, index)
 
-    def _drawing_board(self, shape: tuple[int, ...]) -> Image:
-        """Memory of this thread to draw in: it stays in the processor's cache, a batch does not."""
-        board: Image | None = getattr(self._boards, "board", None)
-        if board is None or board.shape != shape:
-            board = self._boards.board = np.empty(shape, dtype=np.uint8)
-        return board
+    def _drawing_board(self, shape: tuple[int, ...]) -> tuple[Image, npt.NDArray[np.uint8]]:
+        """Memory of this thread to draw in and to colour in: it stays in the cache, a batch does not."""
+        kept: tuple[Image, npt.NDArray[np.uint8]] | None = getattr(self._boards, "kept", None)
+        if kept is None or kept[0].shape != shape:
+            kept = self._boards.kept = np.empty(shape, dtype=np.uint8), hsv_room()
+        return kept
 
     def _turn(self, where: Place, height: int, width: int) -> tuple[Matrix, list[Change]]:
         """Returns the flips of a sample with the policy's changes of place, and all changes of the policy."""
-        sides = where.draws(Draw.FLIP).random(2)
+        sides = where.numbers(Draw.FLIP, 2)
         turn = flip(
             width,
             height,
