@@ -237,6 +237,7 @@ def _fit(
         channels_last=settings.channels_last,
         micro=MicroBatch(memory.micro_batch if memory.parts > 1 else None),
         tidy=trim if memory.trim else _idle,
+        exact=settings.exact_gradient,
         ranks=ranks,
         exchange=synchronise(model, ranks.sum_) if sync else None,
         say=talk,
