@@ -1,0 +1,76 @@
+"""A run that is asked to stop saves after its step, and goes on in mid-epoch as if nothing had been."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from holdfast.errors import Stopped
+from holdfast.settings import TrainSettings
+from holdfast.train.session import TrainResult, fit
+from holdfast.val.run import Evaluator
+
+
+def run(data: Path, project: Path, *, stop_at: int | None = None, **keys: Any) -> TrainResult:
+    """A tiny training that gets SIGTERM while batch `stop_at` of its first epoch is under way."""
+
+    def train_batch(folder: Path, number: int, *_: Any) -> None:
+        if number == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    ignore = lambda *_: None  # noqa: E731
+    reporter = SimpleNamespace(train_batch=train_batch, val_batch=ignore, labels=ignore, finish=ignore)
+    values = {
+        "model": "gelan-t", "data": data, "imgsz": 64, "batch": 4, "epochs": 2, "workers": 1, "device": "cpu",
+        "project": project, "micro_batch": 3, "ckpt": "off", "verbose": False,
+    }  # fmt: skip
+    settings = TrainSettings(**{**values, **keys})
+    return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=ignore)  # type: ignore[arg-type]
+
+
+def rows(result: TrainResult) -> list[dict[str, str]]:
+    with (result.folder / "results.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "time"} for row in csv.DictReader(file)]
+
+
+def test_a_run_stopped_in_mid_epoch_ends_bit_identical_when_resumed(shapes: Path, tmp_path: Path) -> None:
+    whole = run(shapes, tmp_path / "whole")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match="after step 2") as caught:
+        run(shapes, tmp_path / "stopped", stop_at=1)
+    assert caught.value.exit_code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    last = tmp_path / "stopped" / "exp" / "weights" / "last.pt"
+    progress = torch.load(last, weights_only=True)["progress"]
+    assert (progress["epoch"], progress["batch"], progress["step"]) == (0, 2, 2)
+    # Other workers and another cache, as on another day; the numbers do not change.
+    resumed = run(shapes, tmp_path / "stopped", resume=str(last), workers=0, cache="ram")
+    for name in ("last.pt", "best.pt"):
+        a, b = (
+            torch.load(r.folder / "weights" / name, weights_only=True) for r in (whole, resumed)
+        )
+        for part in ("weights", "ema", "optimizer"):
+            if isinstance(a.get(part), dict):
+                same(a[part], b[part], part)
+    assert rows(whole) == rows(resumed)
+
+
+def same(a: Any, b: Any, where: str) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, (list, tuple)):
+        for number, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{where}[{number}]")
+    else:
+        assert a == b, where
