@@ -123,7 +123,6 @@ def write(path: Path, content: dict[str, Any], *, keep_previous: bool) -> None:
         OSError: the file cannot be written; what stood there is untouched.
     """
     content[KEY] = digest(content)
-    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
     with replacing(path) as file:
         torch.save(content, file)
         if keep_previous and path.exists():

@@ -96,6 +96,7 @@ class Saver:
             content, keep_previous = job
             failure = ""
             try:
+                self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
                 write(self.folder / name, content, keep_previous=keep_previous)
             except OSError as error:
                 failure = error.strerror or str(error)
