@@ -32,6 +32,7 @@ from holdfast.data.samples import TrainSamples
 from holdfast.devices import choose_device, choose_precision
 from holdfast.losses.detect import criterion
 from holdfast.settings import TrainSettings
+from holdfast.settings.components import AugmentSettings, LossSettings
 from holdfast.train.micro import MicroBatch
 from holdfast.train.optim import OptimChoice, build_optimizer
 from holdfast.train.step import Stepper
@@ -42,14 +43,10 @@ def make_loader(data: Path, *, imgsz: int, batch: int, epochs: int) -> TrainLoad
     dataset = read_dataset_file(data)
     index = build_index(dataset.splits["train"], names=dataset.names)
     plain = TrainSettings()
-    keys = (
-        "mosaic", "mosaic_tiles", "mixup", "cutmix", "copy_paste", "copy_paste_mode", "degrees", "translate",
-        "scale", "shear", "perspective", "hsv_h", "hsv_s", "hsv_v", "flipud", "fliplr", "bgr", "autoaugment",
-        "multi_scale", "rect",
-    )  # fmt: skip
     samples = TrainSamples(
-        index, imgsz=imgsz, seed=0, epochs=epochs, close_mosaic=0, stride=32, flip_index=None,
-        read=TrainReader(index, side=imgsz, store=None), **{key: getattr(plain, key) for key in keys},
+        index, imgsz=imgsz, seed=0, epochs=epochs, multi_scale=0.0, rect=False, stride=32, flip_index=None,
+        read=TrainReader(index, side=imgsz, store=None),
+        **{**plain.part(AugmentSettings), "close_mosaic": 0},
     )  # fmt: skip
     return TrainLoader(samples, batch=batch, workers=1)
 
@@ -59,9 +56,8 @@ def make_stepper(model: Any, micro: int | None, *, exact: bool, amp: bool) -> St
     device = next(model.parameters()).device
     plain = TrainSettings()
     loss = criterion(
-        model.outputs, strides=model.strides, reg_max=model.reg_max, box=plain.box, cls=plain.cls,
-        dfl=plain.dfl, label_smoothing=0.0,
-    )  # fmt: skip
+        model.outputs, strides=model.strides, reg_max=model.reg_max, **plain.part(LossSettings)
+    )
     choice = OptimChoice(name="AdamW", lr0=0.0014, momentum=0.9, warmup_bias_lr=0.0, note="")
     return Stepper(
         model, loss, build_optimizer(model, choice, weight_decay=5e-4), ema=None,

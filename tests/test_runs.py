@@ -41,3 +41,17 @@ def test_a_resumed_log_keeps_the_rows_of_finished_epochs_only(tmp_path: Path) ->
         log.append({"epoch": epoch, "loss": None if epoch == 2 else 0.5})
     CsvLog(path, ("epoch", "loss"), keep_rows=2).append({"epoch": 3, "loss": 0.25})
     assert path.read_text().split() == ["epoch,loss", "1,0.5", "2,", "3,0.25"]
+
+
+def test_rows_that_a_disk_refuses_come_with_the_next_one(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    log = CsvLog(folder / "results.csv", ("epoch",))
+    log.append({"epoch": 1})
+    folder.rename(tmp_path / "gone")
+    with pytest.raises(OSError, match="No such file"):
+        log.append({"epoch": 2})
+    (tmp_path / "gone").rename(folder)
+    assert (folder / "results.csv").read_text().split() == ["epoch", "1"]
+    log.append({"epoch": 3})
+    assert (folder / "results.csv").read_text().split() == ["epoch", "1", "2", "3"]

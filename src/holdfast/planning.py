@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from holdfast.errors import WeightsError
-from holdfast.settings import PlanSettings
+from holdfast.settings import PlanSettings, TrainSettings
+from holdfast.settings.components import DetectionSettings, LossSettings
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -48,6 +49,7 @@ def run_plan(
     from holdfast.train.probe import Probe
     from holdfast.weights.release import locate
 
+    training = TrainSettings.from_mapping({})  # for what a plan does not ask
     device = choose_device(settings.device)
     precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
     if model is None:
@@ -67,10 +69,7 @@ def run_plan(
         model.outputs,
         strides=model.strides,
         reg_max=model.reg_max,
-        box=7.5,
-        cls=0.5,
-        dfl=1.5,
-        label_smoothing=0.0,
+        **training.part(LossSettings),
     )
 
     def optimizer_over(of: Detector) -> Optimizer:
@@ -94,13 +93,11 @@ def run_plan(
         ckpt=str(settings.ckpt),
         memory_limit=settings.memory_limit,
         headroom=settings.headroom,
-        average=True,
+        average=training.ema,
         host_images=0,
         sharing=1,
-        conf=0.001,
-        iou=0.7,
-        max_det=300,
-        nms=None,
+        nms=training.nms,
+        **training.part(DetectionSettings),
     )
     rows = []
     if settings.compare:

@@ -5,6 +5,7 @@ and report.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -89,7 +90,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 class CsvLog:
-    """results.csv: one row per epoch, rewritten rows are dropped when a run resumes.
+    """results.csv: one row per epoch. The whole small file is replaced each time, so it is never cut short,
+    and rows that a full disk refused are there with the next one.
 
     Args:
         path: the file.
@@ -100,17 +102,22 @@ class CsvLog:
     def __init__(self, path: Path, columns: tuple[str, ...], *, keep_rows: int = 0) -> None:
         self.path = path
         self.columns = columns
-        kept: list[list[str]] = []
+        self._rows: list[list[str]] = []
         if keep_rows and path.exists():
             with path.open(newline="", encoding="utf-8") as file:
-                kept = list(csv.reader(file))[1 : keep_rows + 1]
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(kept)
+                self._rows = list(csv.reader(file))[1 : keep_rows + 1]
+        self._write()
 
     def append(self, row: Mapping[str, float | int | None]) -> None:
-        """Adds one row; a missing or None value leaves its cell empty."""
-        cells = ["" if row.get(name) is None else f"{row[name]:.6g}" for name in self.columns]
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(cells)
+        """Adds one row; a missing or None value leaves its cell empty.
+
+        Raises:
+            OSError: the file cannot be written now; the row comes with the next one.
+        """
+        self._rows.append(["" if row.get(name) is None else f"{row[name]:.6g}" for name in self.columns])
+        self._write()
+
+    def _write(self) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([self.columns, *self._rows])
+        write_atomic(self.path, text.getvalue().encode())

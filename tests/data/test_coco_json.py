@@ -347,7 +347,7 @@ def test_damaged_masks_are_nothing(mask: dict[str, Any]) -> None:
 
 def test_the_programs_take_json_and_the_cache_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from holdfast.data import index as index_module
-    from holdfast.val.run import split_index
+    from holdfast.data.splits import split_index
 
     write(root, [GOOD])
     (root / "pictures").mkdir()

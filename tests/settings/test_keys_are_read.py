@@ -16,6 +16,7 @@ from holdfast.settings import (
     PredictSettings,
     TrainSettings,
     ValSettings,
+    components,
 )
 from holdfast.settings.base import Settings
 
@@ -38,4 +39,6 @@ ELSEWHERE = {"hyp", "workers", "model", "source", "ranks"}
 def test_every_key_is_read_by_its_program(kind: type[Settings]) -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.glob(PLACES[kind]))
     read = set(re.findall(r"\bsettings\.(\w+)", text))
+    for component in re.findall(r"\bsettings\.part\((\w+)\)", text):  # all go to one constructor
+        read |= getattr(components, component).model_fields.keys()
     assert [key for key in kind.model_fields if key not in read | ELSEWHERE] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 from pathlib import Path
@@ -60,6 +61,21 @@ def test_a_run_stopped_in_mid_epoch_ends_bit_identical_when_resumed(shapes: Path
             if isinstance(a.get(part), dict):
                 same(a[part], b[part], part)
     assert rows(whole) == rows(resumed)
+
+
+def test_a_resumed_run_keeps_its_plan_and_makes_another_when_asked(shapes: Path, tmp_path: Path) -> None:
+    measured = {"micro_batch": 0, "ckpt": "auto"}
+    with pytest.raises(Stopped):
+        run(shapes, tmp_path, stop_at=1, **measured)
+    last = tmp_path / "exp" / "weights" / "last.pt"
+    before = torch.load(last, weights_only=True)["facts"]["plan"]
+    resumed = run(shapes, tmp_path, resume=str(last), **measured, epochs=1)
+    plan = json.loads((resumed.folder / "manifest.json").read_text())["plan"]
+    assert plan["reasons"] == [*before["reasons"], "as in the part of the run before"]
+    assert {**plan, "reasons": 0, "lines": 0} == {**before, "reasons": 0, "lines": 0}
+    resumed = run(shapes, tmp_path, resume=str(last), micro_batch=2, ckpt="norm", epochs=2)
+    plan = json.loads((resumed.folder / "manifest.json").read_text())["plan"]
+    assert (plan["micro_batch"], plan["recompute"]) == (2, "norm")
 
 
 def same(a: Any, b: Any, where: str) -> None:

@@ -91,7 +91,7 @@ import sys, os, time
 sys.path.insert(0, {SOURCE!r})
 from holdfast.train.launch import end_with_parent
 end_with_parent()
-print(os.getpid(), flush=True)
+os.write(1, f"{{os.getpid()}}\\n".encode())  # in one piece: two children write to this pipe
 time.sleep(100)
 """
 

@@ -11,10 +11,11 @@ import torch
 from crew import together
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.shapes import write_demo
+from holdfast.data.splits import split_index
 from holdfast.devices import Precision
 from holdfast.load import load_model
 from holdfast.losses.detect import criterion
-from holdfast.val.run import Evaluator, ValResult, split_index
+from holdfast.val.run import Evaluator, ValResult
 
 
 def validate(ranks: Any, data: Path) -> ValResult:

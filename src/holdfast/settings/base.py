@@ -127,6 +127,10 @@ class Settings(BaseModel):
         """Sentences the user should see, such as keys of a `hyp` file that have no effect."""
         return self._notes
 
+    def part(self, component: type[Settings]) -> dict[str, Any]:
+        """Values of one component's keys, as keyword arguments for what the component describes."""
+        return {key: getattr(self, key) for key in component.model_fields}
+
     @classmethod
     def verb(cls) -> str:
         """The word on the command line: `train` for TrainSettings."""

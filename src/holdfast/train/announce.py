@@ -36,6 +36,7 @@ def run_facts(
     cache: Sequence[str],
     augmentation: Sequence[str],
     plan: MemoryPlan,
+    ranks: int,
 ) -> dict[str, Any]:
     """Collects the facts of a run.
 
@@ -50,6 +51,7 @@ def run_facts(
         cache: what is kept of decoded images, a sentence per split.
         augmentation: a sentence for each augmentation that cannot act.
         plan: how a step fits into memory.
+        ranks: processes that share a step.
     """
     model = loaded.model
     return {
@@ -81,6 +83,7 @@ def run_facts(
         "val_problems": [*val_index.notes, *val_index.problems.lines()],
         "cache": list(cache),
         "augmentation": list(augmentation),
+        "ranks": ranks,
         "plan": {**plan.as_dict(), "lines": plan.lines()},
     }
 
@@ -114,6 +117,7 @@ def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> 
     lines += [f"  augment    {line}" for line in facts["augmentation"]]
     lines += [f"  train: {line}" for line in facts["train_problems"]]
     lines += [f"  val: {line}" for line in facts["val_problems"]]
-    if progress.epoch:
-        lines.append(f"  resumed after epoch {progress.epoch}, step {progress.step}")
+    if progress.step:
+        within = f" and {progress.batch} steps of the next" if progress.batch else ""
+        lines.append(f"  resumed after epoch {progress.epoch}{within}, step {progress.step}")
     return lines

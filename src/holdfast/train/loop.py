@@ -138,23 +138,22 @@ class Run:
         plan, progress = self.plan, self.progress
         while progress.epoch < plan.epochs:
             epoch = progress.epoch
+            last = epoch + 1 == plan.epochs
+            result = None
             try:
                 stats = self._train(epoch)
+                if last or (plan.val_interval and (epoch + 1) % plan.val_interval == 0):
+                    result = self._validate()
             except OutOfMemory:
                 self._save("last.pt")
                 self._flush()
                 raise
-            last = epoch + 1 == plan.epochs
-            result = None
-            if last or (plan.val_interval and (epoch + 1) % plan.val_interval == 0):
-                result = self._validate()
             progress.epoch, progress.batch = epoch + 1, 0
             progress.seconds = time.perf_counter() - self._began
             if result is not None and result.metrics.fitness > progress.best_fitness:
                 progress.best_fitness, progress.best_epoch = result.metrics.fitness, epoch
                 self._save_best()
-            if self.outputs is not None:
-                self.outputs.csv.append(_row(epoch, progress.seconds, stats, result, self.stepper))
+            self._note_epoch(_row(epoch, progress.seconds, stats, result, self.stepper))
             self.monitor.report(stats, _note(result))
             stop = 0 < plan.patience <= epoch - progress.best_epoch and progress.best_epoch >= 0
             for name in _due(plan, epoch, ends=last or stop):
@@ -233,6 +232,18 @@ class Run:
             _answering_model(self.stepper), settings=self.outputs.settings, facts=self.outputs.facts
         )
         self.outputs.saver.put("best.pt", content)
+
+    def _note_epoch(self, row: Mapping[str, float | int | None]) -> None:
+        """Adds a row to results.csv; rows that the disk does not take are written with the next one."""
+        if self.outputs is None:
+            return
+        try:
+            self.outputs.csv.append(row)
+        except OSError as error:
+            self.monitor.say(
+                f"{self.outputs.csv.path} cannot be written ({error.strerror}); training goes on, and the "
+                "row comes with the next one"
+            )
 
     def _flush(self) -> None:
         if self.outputs is not None:

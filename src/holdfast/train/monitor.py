@@ -31,6 +31,16 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes:02d}:{secs:02d}"
 
 
+def data_remedy(*, threads: int, cores: int, cache: str) -> str:
+    """What shortens the wait for data: a sentence's worth of settings that are not used up yet."""
+    knobs = []
+    if threads < cores:
+        knobs.append(f"more workers (now {threads}, there are {cores} cores)")
+    if cache != "ram":
+        knobs.append(f"cache=ram (now {cache})")
+    return " or ".join(knobs) or "a machine with more cores for each device, or a smaller imgsz"
+
+
 @dataclass
 class EpochStats:
     """Means over one epoch.

@@ -7,8 +7,8 @@ recompute costs less than its noise. Where no level reaches that, the one with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from holdfast.memory.budget import Budget, size
@@ -83,6 +83,12 @@ class MemoryPlan:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the manifest."""
         return {**asdict(self), "reasons": list(self.reasons)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MemoryPlan:
+        """The plan that `as_dict` wrote, in a checkpoint; other entries are left out."""
+        known = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**{**known, "reasons": tuple(known["reasons"])})
 
     def lines(self) -> list[str]:
         """The block that says what was decided and why; the first line stands on its own."""

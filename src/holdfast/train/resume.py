@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from holdfast.errors import SettingsError
 from holdfast.train.checkpoint import read_checkpoint
 from holdfast.train.dist import Place
+from holdfast.train.plan import MemoryPlan
 
 RESUME_KEYS = frozenset(
     ("device", "ranks", "ddp_timeout", "sync_bn", "workers", "cache", "cache_budget", "epochs", "patience")
@@ -68,6 +70,32 @@ def resume(
             hint=f"Only {', '.join(sorted(RESUME_KEYS))} may change.",
         )
     return {**stored, **{key: value for key, value in new.items() if key in RESUME_KEYS}}, content
+
+
+def earlier_plan(
+    content: Mapping[str, Any] | None, asked: Mapping[str, Any], *, device: str, ranks: int
+) -> MemoryPlan | None:
+    """Returns the plan that a resumed run goes on with, so that its steps are cut as before and end the same.
+
+    None where it has to be made anew: a run that starts, another device or number of ranks, or other wishes
+    about memory.
+
+    Args:
+        content: the checkpoint.
+        asked: the memory settings that hold now.
+        device: the sentence about the device.
+        ranks: processes that share a step.
+    """
+    if content is None or "plan" not in content["facts"]:
+        return None
+    facts, stored = content["facts"], content["settings"]
+    if facts["device"] != device or facts.get("ranks") != ranks:
+        return None
+    if any(stored.get(key) != value for key, value in asked.items()):
+        return None
+    plan = MemoryPlan.from_dict(facts["plan"])
+    again = "as in the part of the run before"
+    return plan if again in plan.reasons else replace(plan, reasons=(*plan.reasons, again))
 
 
 def folder_of_launch(project: Path, place: Place) -> Path | None:

@@ -65,7 +65,7 @@ class Saver:
         with self._changed:
             tries = LAST_TRIES
             while self._jobs and tries:
-                if self._changed.wait_for(lambda: not self._jobs, timeout=self._wait()):
+                if self._changed.wait_for(lambda: not self._jobs, timeout=min(1.0, self.patience)):
                     break
                 tries -= bool(self._trouble)
                 self._changed.notify_all()
@@ -79,9 +79,6 @@ class Saver:
             self._ends = True
             self._changed.notify_all()
         self._thread.join()
-
-    def _wait(self) -> float | None:
-        return min(1.0, self.patience) if self._trouble else 1.0
 
     def _work(self) -> None:
         while True:

@@ -14,6 +14,15 @@ from typing import Literal
 Shape = Literal["linear", "cosine", "flat-cosine", "fixed"]
 
 
+def shape_of(*, cosine: bool, flat: bool, fixed: bool) -> Shape:
+    """The shape that switches ask for, at most one of which is on; none means a line."""
+    if cosine:
+        return "cosine"
+    if flat:
+        return "flat-cosine"
+    return "fixed" if fixed else "linear"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """Learning-rate and momentum schedule of a run.

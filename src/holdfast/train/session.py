@@ -1,12 +1,15 @@
 """Entry of training: turns settings into the parts of a run, says what was decided, runs the loop, closes
 the books.
+
+Longer than other files: it is one sequence, and the only place that knows all parts of a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +18,38 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from holdfast.data.batch import Batch
-from holdfast.data.dataset_file import DatasetFile, read_dataset_file
-from holdfast.data.index import Index, build_index
+from holdfast.data.dataset_file import read_dataset_file
+from holdfast.data.index import Index
 from holdfast.data.loader import TrainLoader
-from holdfast.data.reader import EvalReader, TrainReader, eval_rooms, recent_bytes, train_rooms
+from holdfast.data.reader import EvalReader, TrainReader, recent_bytes
 from holdfast.data.samples import TrainSamples
-from holdfast.data.storing import Opened, open_store
-from holdfast.devices import Device, choose_precision, compile_fault
-from holdfast.errors import DataError, SettingsError, WeightsError
+from holdfast.data.splits import split_index
+from holdfast.devices import choose_precision
+from holdfast.errors import SettingsError
 from holdfast.evaluate.summary import results_summary, table
-from holdfast.load import LoadedModel, load_model
+from holdfast.load import load_model
 from holdfast.losses.detect import criterion
 from holdfast.memory.budget import trim
 from holdfast.models.detector import Detector
 from holdfast.nn.sync_norm import synchronise
 from holdfast.runs import CsvLog, new_run_folder, write_json
 from holdfast.settings import TrainSettings
-from holdfast.settings.components import usable_cores
+from holdfast.settings.components import (
+    AugmentSettings,
+    DetectionSettings,
+    LossSettings,
+    MemorySettings,
+    usable_cores,
+)
 from holdfast.train.announce import announcement, run_facts
 from holdfast.train.checkpoint import Progress, restore
 from holdfast.train.dist import Place, Ranks, place
 from holdfast.train.ema import Ema
-from holdfast.train.freeze import freeze
 from holdfast.train.interrupt import Interrupt
 from holdfast.train.loop import Outputs, Plan, Run, columns
 from holdfast.train.micro import MicroBatch
-from holdfast.train.monitor import Monitor, duration
+from holdfast.train.model import compiled, placed, repeatable, starting_model
+from holdfast.train.monitor import Monitor, data_remedy, duration
 from holdfast.train.optim import (
     OptimChoice,
     build_optimizer,
@@ -50,20 +59,20 @@ from holdfast.train.optim import (
 )
 from holdfast.train.plan import tightest
 from holdfast.train.planner import most_boxes, plan_run
-from holdfast.train.resume import folder_of_launch, resume, resume_path
+from holdfast.train.resume import earlier_plan, folder_of_launch, resume, resume_path
 from holdfast.train.roles import Evaluator, Reporter
 from holdfast.train.saver import Saver
-from holdfast.train.schedule import Schedule, Shape
+from holdfast.train.schedule import Schedule, shape_of
 from holdfast.train.start import (
     agree,
     device_of,
     norm_note,
-    share_store,
     spread,
     synchronises,
     threads_of,
 )
 from holdfast.train.step import Stepper
+from holdfast.train.stores import open_stores
 
 
 @dataclass
@@ -153,29 +162,47 @@ def _fit(
     precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
-    train_index = _index(dataset, "train", settings, index_cache, scanned)
-    val_index = _index(dataset, "val", settings, index_cache, scanned)
+    index = partial(
+        split_index,
+        dataset,
+        single_cls=settings.single_cls,
+        workers=settings.threads,
+        cache=index_cache,
+        scanned=scanned,
+    )
+    train_index = index("train", fraction=settings.fraction, min_items=settings.min_items)
+    val_index = index("val")
     data = {"training images": train_index.fingerprint, "validation images": val_index.fingerprint}
     agree(ranks, settings.as_dict(), data)
 
     torch.manual_seed(settings.seed)
-    loaded = _starting_model(settings, names)
+    by_weights = bool(settings.weights or (isinstance(settings.pretrained, str) and settings.pretrained))
+    loaded = starting_model(
+        None if by_weights and "model" not in settings.given() else settings.model,
+        weights=settings.weights,
+        pretrained=settings.pretrained,
+        names=names,
+    )
     loaded.model.spare(settings.nms)  # an impossible choice is refused now, not after an epoch
-    model = _placed(loaded, settings, device)
-    compiled = _compiled(model, device) if settings.compile else ""
+    model = placed(loaded, device, channels_last=settings.channels_last, frozen=settings.freeze)
     stride = max(model.strides)
     imgsz = max(-(-settings.imgsz // stride) * stride, 64)
     largest = round(imgsz * (1 + settings.multi_scale))
     images = image_cache or Path(settings.project) / "images"
-    train_store, val_store = _stores(settings, ranks, train_index, val_index, (largest, imgsz), images)
+    train_store, val_store = open_stores(
+        settings.cache,
+        ranks,
+        train_index,
+        val_index,
+        sides=(largest, imgsz),
+        budget=settings.cache_budget,
+        folder=images,
+    )
     loss = criterion(
         model.outputs,
         strides=model.strides,
         reg_max=model.reg_max,
-        box=settings.box,
-        cls=settings.cls,
-        dfl=settings.dfl,
-        label_smoothing=settings.label_smoothing,
+        **settings.part(LossSettings),
     )
 
     def optimizer_over(of: Detector, batch: int) -> tuple[OptimChoice, Optimizer]:
@@ -194,33 +221,33 @@ def _fit(
     wanted, accumulate = settings.batch, settings.accumulate
     if content is not None and wanted == -1:  # what was found out then stays
         wanted, accumulate = content["facts"]["batch"], 1
-    with _repeatable(settings.deterministic):
-        memory = plan_run(
-            model,
-            loss,
-            make_optimizer=lambda of, batch: optimizer_over(of, batch)[1],
-            precision=precision,
-            channels_last=settings.channels_last,
-            side=-(-largest // stride) * stride,
-            boxes=_most_boxes(settings, train_index),
-            images=len(train_index),
-            batch=wanted,
-            accumulate=accumulate,
-            ranks=ranks.world,
-            micro_batch=settings.micro_batch,
-            ckpt=str(settings.ckpt),
-            memory_limit=settings.memory_limit,
-            headroom=settings.headroom,
-            average=settings.ema,
-            host_images=recent_bytes(train_index.sizes, largest)
-            + (train_store.promised + val_store.promised if settings.cache == "ram" else 0),
-            sharing=ranks.local_world if device.device.type == "cpu" else 1,
-            conf=settings.conf,
-            iou=settings.iou,
-            max_det=settings.max_det,
-            nms=settings.nms,
-        )
-    memory = tightest(ranks.gather_all(memory))
+    memory = earlier_plan(content, settings.part(MemorySettings), device=device.note, ranks=ranks.world)
+    if memory is None:
+        with repeatable(settings.deterministic):
+            own = plan_run(
+                model,
+                loss,
+                make_optimizer=lambda of, batch: optimizer_over(of, batch)[1],
+                precision=precision,
+                channels_last=settings.channels_last,
+                side=-(-largest // stride) * stride,
+                boxes=_most_boxes(settings, train_index),
+                images=len(train_index),
+                batch=wanted,
+                accumulate=accumulate,
+                ranks=ranks.world,
+                micro_batch=settings.micro_batch,
+                ckpt=str(settings.ckpt),
+                memory_limit=settings.memory_limit,
+                headroom=settings.headroom,
+                average=settings.ema,
+                host_images=recent_bytes(train_index.sizes, largest)
+                + (train_store.promised + val_store.promised if settings.cache == "ram" else 0),
+                sharing=ranks.local_world if device.device.type == "cpu" else 1,
+                nms=settings.nms,
+                **settings.part(DetectionSettings),
+            )
+        memory = tightest(ranks.gather_all(own))
     batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train_index))
     model.recompute(memory.recompute)
     steps = steps_per_epoch(len(train_index), batch)
@@ -258,29 +285,11 @@ def _fit(
         imgsz=imgsz,
         seed=settings.seed,
         epochs=settings.epochs,
-        close_mosaic=settings.close_mosaic,
-        mosaic=settings.mosaic,
-        mosaic_tiles=settings.mosaic_tiles,
-        mixup=settings.mixup,
-        cutmix=settings.cutmix,
-        copy_paste=settings.copy_paste,
-        copy_paste_mode=settings.copy_paste_mode,
-        degrees=settings.degrees,
-        translate=settings.translate,
-        scale=settings.scale,
-        shear=settings.shear,
-        perspective=settings.perspective,
-        hsv_h=settings.hsv_h,
-        hsv_s=settings.hsv_s,
-        hsv_v=settings.hsv_v,
-        flipud=settings.flipud,
-        fliplr=settings.fliplr,
-        bgr=settings.bgr,
-        autoaugment=settings.autoaugment,
         multi_scale=settings.multi_scale,
         rect=settings.rect,
         stride=stride,
         flip_index=dataset.flip_idx,
+        **settings.part(AugmentSettings),
         read=TrainReader(train_index, side=largest, store=train_store.store),
     )
     facts = run_facts(
@@ -289,7 +298,7 @@ def _fit(
         val_index,
         device=device.note,
         precision=precision.note,
-        compiled=compiled,
+        compiled=compiled(model, device) if settings.compile else "",
         optimizer=choice.note,
         batch=batch,
         asked_batch=settings.batch * settings.accumulate,
@@ -299,6 +308,7 @@ def _fit(
         cache=[opened.note for opened in (train_store, val_store) if opened.note],
         augmentation=samples.remarks(),
         plan=memory,
+        ranks=ranks.world,
     )
     if where.launch:
         facts["launch"] = where.launch
@@ -312,7 +322,7 @@ def _fit(
         reporter.labels(folder, train_index, names)
 
     schedule = Schedule(
-        shape=_shape(settings),
+        shape=shape_of(cosine=settings.cos_lr, flat=settings.flat_cos_lr, fixed=settings.fixed_lr),
         epochs=settings.epochs,
         steps_per_epoch=steps,
         lr0=choice.lr0,
@@ -341,9 +351,7 @@ def _fit(
         rect=True,
         device=device.device,
         precision=precision,
-        conf=settings.conf,
-        iou=settings.iou,
-        max_det=settings.max_det,
+        **settings.part(DetectionSettings),
         nms=settings.nms,
         single_cls=settings.single_cls,
         read=EvalReader(val_index, side=imgsz, store=val_store.store),
@@ -377,7 +385,7 @@ def _fit(
         device=device.device,
         terms=stepper.loss.terms,
         verbose=settings.verbose and ranks.main,
-        remedy=_remedy(settings),
+        remedy=data_remedy(threads=settings.threads, cores=usable_cores(), cache=settings.cache),
     )
     if content is not None:
         monitor.restore(content.get("items", torch.zeros(0, 3)))
@@ -389,7 +397,7 @@ def _fit(
         stack.enter_context(closing(loader))
         if saver is not None:
             stack.enter_context(closing(saver))
-        stack.enter_context(_repeatable(settings.deterministic))
+        stack.enter_context(repeatable(settings.deterministic))
         interrupt = stack.enter_context(Interrupt())
         run = Run(
             stepper,
@@ -426,16 +434,6 @@ def _fit(
     return TrainResult(folder, best, result, progress)
 
 
-@contextmanager
-def _repeatable(wanted: bool) -> Iterator[None]:
-    """Holds a GPU to convolutions that repeat exactly, or lets it choose; afterwards it is as before."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = wanted
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
-
 
 def _idle() -> None:
     """Does nothing."""
@@ -470,56 +468,6 @@ def _run_folder(settings: TrainSettings, folder: Path | None, made: Callable[[Pa
     return folder
 
 
-def _index(
-    dataset: DatasetFile,
-    split: str,
-    settings: TrainSettings,
-    cache: Path | None,
-    scanned: Callable[[int, int], None] | None,
-) -> Index:
-    if not dataset.splits.get(split):
-        raise DataError(
-            f"names no '{split}' images, and training needs them.",
-            path=dataset.path,
-            hint=f"Add a line such as '{split}: images/{split}'.",
-        )
-    return build_index(
-        dataset.splits[split],
-        names=dataset.names,
-        single_cls=settings.single_cls,
-        fraction=settings.fraction if split == "train" else 1.0,
-        min_items=settings.min_items if split == "train" else 0,
-        keypoints=dataset.keypoints,
-        image_folders=dataset.image_folders.get(split, ()),
-        workers=settings.threads,
-        cache=cache,
-        progress=scanned,
-    )
-
-
-def _stores(
-    settings: TrainSettings,
-    ranks: Ranks,
-    train_index: Index,
-    val_index: Index,
-    sides: tuple[int, int],
-    folder: Path,
-) -> tuple[Opened, Opened]:
-    """Opens what keeps the images of both splits; training images get their share of the budget first."""
-    train = open_store(
-        settings.cache, train_index, use="train", side=sides[0], budget=settings.cache_budget, folder=folder
-    )
-    val = open_store(
-        settings.cache,
-        val_index,
-        use="val",
-        side=sides[1],
-        budget=settings.cache_budget,
-        folder=folder,
-        promised=train.promised,
-    )
-    rooms = train_rooms(train_index.sizes, sides[0]), eval_rooms(val_index.sizes, sides[1])
-    return share_store(ranks, train, rooms[0]), share_store(ranks, val, rooms[1])
 
 
 def _most_boxes(settings: TrainSettings, index: Index) -> int:
@@ -527,57 +475,3 @@ def _most_boxes(settings: TrainSettings, index: Index) -> int:
     joined = 4 if settings.mosaic_tiles == "4" else 9
     doubled = settings.mixup > 0 or settings.cutmix > 0 or settings.copy_paste > 0
     return most_boxes(index.offsets, joined=joined if settings.mosaic > 0 else 1, mixed=doubled)
-
-
-def _remedy(settings: TrainSettings) -> str:
-    """What shortens the wait for data."""
-    cores = usable_cores()
-    knobs = []
-    if settings.threads < cores:
-        knobs.append(f"more workers (now {settings.threads}, there are {cores} cores)")
-    if settings.cache != "ram":
-        knobs.append(f"cache=ram (now {settings.cache})")
-    return " or ".join(knobs) or "a machine with more cores for each device, or a smaller imgsz"
-
-
-def _starting_model(settings: TrainSettings, names: Mapping[int, str]) -> LoadedModel:
-    """Returns the model to train: `model` filled with what fits of `weights`, or that of `weights` alone."""
-    named = settings.pretrained if isinstance(settings.pretrained, str) else ""
-    weights = settings.weights or named
-    if weights and "model" not in settings.given():
-        return load_model(weights, names=names)
-    loaded = load_model(settings.model, names=names, weights=weights or None)
-    if settings.pretrained is False and loaded.transfer is not None:
-        return load_model(loaded.model.name, names=names)
-    return loaded
-
-
-def _placed(loaded: LoadedModel, settings: TrainSettings, device: Device) -> Detector:
-    if loaded.model.deployed:
-        raise WeightsError(
-            f"{loaded.origin} holds a deployed model (batch-norm folded away), which cannot be trained.",
-            hint="Train from the training-form checkpoint (best.pt or last.pt of a run).",
-        )
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    model: Detector = loaded.model.to(device.device, memory_format=layout)  # type: ignore[call-overload]
-    if settings.freeze:
-        names = loaded.model.keymap(loaded.model.layout)
-        freeze(model, settings.freeze, layer_of=lambda key: int(names.to_official(key).split(".")[1]))
-    return model
-
-
-def _compiled(model: Detector, device: Device) -> str:
-    """Has the model compiled at its first step; names of tensors stay. Returns the sentence about it."""
-    fault = compile_fault(device.device)
-    if fault:
-        return f"no, because torch.compile cannot be used: {fault}"
-    model.compile()
-    return "torch.compile; the first step and each new input size wait for it"
-
-
-def _shape(settings: TrainSettings) -> Shape:
-    if settings.cos_lr:
-        return "cosine"
-    if settings.flat_cos_lr:
-        return "flat-cosine"
-    return "fixed" if settings.fixed_lr else "linear"

@@ -313,8 +313,9 @@ class Stepper:
         return True
 
     def _versions(self) -> int:
-        """A number that grows with every change of a weight in place."""
-        return sum(p._version for p in self._parameters)
+        """A number that grows with every change of a weight, or of what the optimizer keeps of it."""
+        states = (x for state in self.optimizer.state.values() for x in state.values())
+        return sum(x._version for x in (*self._parameters, *states) if isinstance(x, Tensor))
 
     def _give_way(self, failure: str, images: int) -> None:
         """Frees memory after it ran out and makes the micro-batch smaller.

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from holdfast.data.batch import Batch, scaled
-from holdfast.data.dataset_file import DatasetFile, read_dataset_file
-from holdfast.data.index import Index, build_index
+from holdfast.data.dataset_file import read_dataset_file
+from holdfast.data.index import Index
 from holdfast.data.loader import EvalLoader
 from holdfast.data.reader import EvalReader
 from holdfast.data.samples import EvalSamples
+from holdfast.data.splits import split_index
 from holdfast.data.storing import open_store
 from holdfast.devices import Precision, choose_device, choose_precision
 from holdfast.errors import DataError
@@ -277,39 +278,6 @@ def save_predictions(result: ValResult, index: Index, path: Path, *, coco: bool)
 def _is_coco(path: Path) -> bool:
     """Tells COCO itself by its file name, as the official program does."""
     return path.name == "coco.yaml"
-
-
-def split_index(
-    dataset: DatasetFile,
-    split: str,
-    *,
-    single_cls: bool,
-    workers: int,
-    cache: Path | None = None,
-    scanned: Callable[[int, int], None] | None = None,
-) -> Index:
-    """Builds the index of one split.
-
-    Raises:
-        DataError: the data file has no such split, or it holds no usable image.
-    """
-    if not dataset.splits.get(split):
-        known = ", ".join(name for name, sources in dataset.splits.items() if sources)
-        raise DataError(
-            f"names no '{split}' images (it has: {known}).",
-            path=dataset.path,
-            hint=f"Add a line '{split}: <folder>'.",
-        )
-    return build_index(
-        dataset.splits[split],
-        names=dataset.names,
-        single_cls=single_cls,
-        keypoints=dataset.keypoints,
-        image_folders=dataset.image_folders.get(split, ()),
-        workers=workers,
-        cache=cache,
-        progress=scanned,
-    )
 
 
 def validate_settings(
