@@ -20,7 +20,7 @@ from holdfast.settings import PredictSettings, TrainSettings, ValSettings
 from holdfast.settings.base import Settings
 from holdfast.settings.components import usable_cores
 from holdfast.settings.foreign import FOREIGN
-from holdfast.train.session import _starting_model
+from holdfast.train.model import starting_model
 
 ROOT = Path(__file__).parents[2]
 KINDS: dict[str, type[Settings]] = {"train": TrainSettings, "val": ValSettings, "predict": PredictSettings}
@@ -99,7 +99,14 @@ def test_pretrained_decides_whether_weights_are_kept(here: Path, trained: YOLO) 
     kept = trained.model.state_dict()[stem]
 
     def is_kept(**keys: Any) -> bool:
-        start = _starting_model(TrainSettings(**keys), trained.names)
+        settings = TrainSettings(**keys)
+        start = starting_model(
+            settings.model,
+            named="model" in settings.given(),
+            weights=settings.weights,
+            pretrained=settings.pretrained,
+            names=trained.names,
+        )
         return torch.equal(start.model.state_dict()[stem], kept)
 
     assert is_kept(model=file)

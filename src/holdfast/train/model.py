@@ -15,12 +15,13 @@ from holdfast.train.freeze import freeze
 
 
 def starting_model(
-    model: str | None, *, weights: str, pretrained: bool | str, names: Mapping[int, str]
+    model: str, *, named: bool, weights: str, pretrained: bool | str, names: Mapping[int, str]
 ) -> LoadedModel:
     """Returns the model to train: `model` filled with what fits of `weights`, or that of `weights` alone.
 
     Args:
-        model: name or file; None where weights say it all.
+        model: name or file.
+        named: whether the user named it; if not, weights that are given decide alone.
         weights: a file, or empty.
         pretrained: False drops what a file holds; a file means `weights`.
         names: class names of the data set.
@@ -29,7 +30,7 @@ def starting_model(
         WeightsError: a file cannot be used.
     """
     weights = weights or (pretrained if isinstance(pretrained, str) else "")
-    if model is None:
+    if weights and not named:
         return load_model(weights, names=names)
     loaded = load_model(model, names=names, weights=weights or None)
     if pretrained is False and loaded.transfer is not None:

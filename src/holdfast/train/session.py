@@ -176,9 +176,9 @@ def _fit(
     agree(ranks, settings.as_dict(), data)
 
     torch.manual_seed(settings.seed)
-    by_weights = bool(settings.weights or (isinstance(settings.pretrained, str) and settings.pretrained))
     loaded = starting_model(
-        None if by_weights and "model" not in settings.given() else settings.model,
+        settings.model,
+        named="model" in settings.given(),
         weights=settings.weights,
         pretrained=settings.pretrained,
         names=names,
