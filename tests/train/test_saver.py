@@ -87,11 +87,12 @@ def test_a_run_that_ends_without_a_place_to_write_says_where_its_files_are(tmp_p
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [1, 200_000])  # fits into the file's buffer, or fails in its middle
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path, rows: int) -> None:
     write(tmp_path / "last.pt", content(1), keep_previous=True)
     (tmp_path / ".last.pt.part").symlink_to("/dev/full")
     with pytest.raises(OSError, match="[Nn]o space"):
-        write(tmp_path / "last.pt", content(2), keep_previous=True)
+        write(tmp_path / "last.pt", {"weights": torch.zeros(rows, 3)}, keep_previous=True)
     assert read(tmp_path / "last.pt")["weights"]["a"][0, 0] == 1
 
 
@@ -118,3 +119,16 @@ def test_a_digest_sees_every_change(tmp_path: Path) -> None:
     whole["weights"]["a"][3, 1] = 1.0
     whole["progress"]["step"] = 8
     assert not is_intact(whole)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_said_and_the_thread_lives_on(tmp_path: Path) -> None:
+    part = tmp_path / ".last.pt.part"
+    part.symlink_to("/dev/full")
+    said: list[str] = []
+    saver = Saver(tmp_path, every=0, say=said.append, patience=0.05)
+    saver.put("last.pt", {"weights": torch.zeros(200_000, 3)})
+    saver.flush()  # the failed write has removed the link, as it removes parts of files
+    saver.close()
+    assert "No space left" in said[0]
+    assert len(read(tmp_path / "last.pt")["weights"]) == 200_000

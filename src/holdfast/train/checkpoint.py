@@ -124,7 +124,12 @@ def write(path: Path, content: dict[str, Any], *, keep_previous: bool) -> None:
     """
     content[KEY] = digest(content)
     with replacing(path) as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # closing its archive, torch covers the error of the file up
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         if keep_previous and path.exists():
             previous = path.with_suffix(".previous.pt")
             previous.unlink(missing_ok=True)

@@ -95,8 +95,8 @@ class Saver:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
                 write(self.folder / name, content, keep_previous=keep_previous)
-            except OSError as error:
-                failure = error.strerror or str(error)
+            except Exception as error:  # whatever it is, the thread lives on, and training with it
+                failure = getattr(error, "strerror", None) or str(error) or type(error).__name__
             with self._changed:
                 self._note(name, failure)
                 if self._jobs.get(name) is job and not failure:
