@@ -134,7 +134,7 @@ def times(args: argparse.Namespace, model: Any, loader: TrainLoader) -> None:
 
     def timed(stepper: Stepper) -> dict[str, Any]:
         began = time.perf_counter()
-        float(stepper.run(batch.images, batch.targets).sum())
+        float(stepper.run(batch.images, batch.targets).items.sum())
         return {"seconds": time.perf_counter() - began}
 
     for stepper in steppers.values():

@@ -84,3 +84,21 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     assert a.keys() == b.keys()
     apart = torch.stack([(a[k] - b[k]).double().norm() for k in a]).norm()
     return (apart / torch.stack([a[k].double().norm() for k in a]).norm()).item()
+
+
+def spoil(outputs: Any) -> Any:
+    """Outputs of a model, multiplied by NaN."""
+    if isinstance(outputs, Tensor):
+        return outputs * float("nan")
+    if isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        return type(outputs)(*(spoil(part) for part in outputs))
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)(spoil(part) for part in outputs)
+    if hasattr(outputs, "__dataclass_fields__"):
+        return type(outputs)(**{name: spoil(getattr(outputs, name)) for name in outputs.__dataclass_fields__})
+    return outputs
+
+
+def has_white(images: Tensor) -> bool:
+    """Whether an image of (B, 3, H, W), in [0, 1], is white for the most part."""
+    return bool(((images == 1).float().mean((1, 2, 3)) > 0.5).any())

@@ -93,6 +93,12 @@ class CheckpointError(HoldfastError):
     exit_code = 9
 
 
+class Diverged(HoldfastError):
+    """Training does not stay finite, whatever was tried; the state of the run before that is saved."""
+
+    exit_code = 10
+
+
 class Stopped(HoldfastError):
     """A run was asked to stop, has saved its state, and can go on.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from holdfast.train.launch import Child
     from holdfast.train.session import TrainResult
 
-_FINAL = {code for code in range(1, 10) if code != RankError.exit_code}  # errors of ours that stay
+_FINAL = {code for code in range(1, 11) if code != RankError.exit_code}  # errors of ours that stay
 _START = "import sys; sys.path[:] = sys.argv[3:]; from holdfast.cli.rank import main; main(*sys.argv[1:3])"
 
 

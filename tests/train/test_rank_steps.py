@@ -12,8 +12,9 @@ from crew import together
 from holdfast.nn.recompute import Level
 from holdfast.nn.sync_norm import synchronise
 from holdfast.train.dist import Ranks
+from holdfast.train.guard import is_finite
 from holdfast.train.step import Stepper
-from steps import build, distance, drawn_batch, gradients, stepper
+from steps import build, distance, drawn_batch, gradients, has_white, spoil, stepper
 
 IMAGES = 16
 SLOW = pytest.mark.slow
@@ -71,7 +72,7 @@ def troubled(ranks: Ranks, synced: bool, steps: int) -> tuple[list[str], dict[st
     """The second rank runs out of memory in backward, in every other step, with more than two images."""
     said: list[str] = []
     step, batch = shared(ranks, "gelan-t", (0, 8, 16), synced)
-    step.say = said.append
+    step.say = step.room.say = said.append
     trouble = [False]
 
     def fail(grad: Tensor) -> Tensor:
@@ -116,3 +117,35 @@ def test_running_statistics_are_the_mean_over_the_images_of_all_ranks() -> None:
     (a, first), (b, second) = together(statistics)
     assert torch.equal(first, second)
     torch.testing.assert_close(first, (4 * a + 12 * b) / 16)
+
+
+def refused(ranks: Ranks, synced: bool) -> tuple[list[str], list[dict[str, Tensor]], list[tuple[int, bool]]]:
+    """In the second of three steps the second rank has a white image, which spoils what the model answers."""
+    step, (images, targets) = shared(ranks, "gelan-t", (0, 8, 16), synced)
+    step.model.register_forward_hook(lambda _, args, out: spoil(out) if has_white(args[0]) else None)
+    reasons: list[str] = []
+    weights: list[dict[str, Tensor]] = []
+    tried: list[tuple[int, bool]] = []
+    for number in range(3):
+        pixels = images.clone()
+        if ranks.rank and number == 1:
+            pixels[3] = 255
+        outcome = step.run(pixels, targets)
+        reasons.append(outcome.refused)
+        if outcome.refused:
+            for row in (2, 3):
+                norm, items = step.trial(pixels[[row]], targets.of_numbers(torch.tensor([row])))
+                tried.append((row, is_finite(norm, items)))
+        weights.append({key: value.detach().clone() for key, value in step.model.named_parameters()})
+    return reasons, weights, tried
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_what_is_not_finite_on_one_rank_is_refused_by_all(synced: bool) -> None:
+    first, second = together(refused, synced)
+    assert first[0] == second[0] == ["", "the loss is not finite", ""]
+    assert first[2] == [(2, True), (3, True)]
+    assert second[2] == [(2, True), (3, False)]
+    for a, b in zip(first[1], second[1], strict=True):
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert all(torch.equal(first[1][0][key], first[1][1][key]) for key in first[1][0])

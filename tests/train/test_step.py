@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from holdfast.devices import Precision
 from holdfast.errors import OutOfMemory
 from holdfast.geometry.targets import Targets
+from holdfast.train.guard import is_finite
 from holdfast.train.micro import MicroBatch
 from holdfast.train.step import Stepper
-from steps import SIDE, build, distance, drawn_batch, gradients, stepper
+from steps import SIDE, build, distance, drawn_batch, gradients, has_white, spoil, stepper
 
 CASES = {
     "even": drawn_batch(8),
@@ -67,9 +70,9 @@ def test_a_batch_of_64_gives_the_same_weights_however_little_fits(name: str) -> 
         step.model.register_forward_pre_hook(out_of_memory_above(limit))
     for seed in range(5):
         batch = drawn_batch(64, seed=seed)
-        items = whole.run(*batch)
+        items = whole.run(*batch).items
         for step in cut.values():
-            torch.testing.assert_close(step.run(*batch), items, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(step.run(*batch).items, items, rtol=1e-4, atol=1e-5)
     for limit, step in cut.items():
         assert step.micro.size == {32: 32, 8: 8, 3: 2, 1: 1}[limit]
         for key, want in whole.model.state_dict().items():
@@ -170,3 +173,55 @@ def test_parts_cover_every_image_once_and_differ_by_one_at_most(count: int, most
     sizes = [stop - start for start, stop in parts]
     assert max(sizes) <= most
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_refused_step_changes_nothing() -> None:
+    step = stepper(build("yolov9-t"), micro=3, frozen=False)
+    step.run(*drawn_batch(7, seed=1))
+    before = copy.deepcopy(everything(step))
+    step.model.register_forward_hook(lambda _, args, out: spoil(out) if has_white(args[0]) else None)
+    images, targets = drawn_batch(7, seed=2)
+    images[5] = 255
+    outcome = step.run(images, targets)
+    assert outcome.refused == "the loss is not finite"
+    torch.testing.assert_close(everything(step), before, rtol=0, atol=0)
+    assert not step.run(*drawn_batch(7, seed=3)).refused
+
+
+def test_a_trial_tells_which_images_fail_and_changes_nothing() -> None:
+    step = stepper(build("yolo26n"), frozen=False)
+    step.run(*drawn_batch(4, seed=1))
+    before = copy.deepcopy(everything(step))
+    step.model.register_forward_hook(lambda _, args, out: spoil(out) if has_white(args[0]) else None)
+    images, targets = drawn_batch(4, seed=2)
+    images[2] = 255
+    for rows, good in (([0, 1, 2, 3], False), ([2], False), ([0, 1, 3], True)):
+        norm, items = step.trial(images[rows], targets.of_numbers(torch.tensor(rows)))
+        assert is_finite(norm, items) == good
+    torch.testing.assert_close(everything(step), before, rtol=0, atol=0)
+
+
+def test_an_overflow_under_a_loss_scale_lowers_it_and_loses_no_step() -> None:
+    said: list[str] = []
+    half = Precision(torch.float16, True, "float16")
+    assert half.scale_loss
+    step = stepper(build("yolo26n"), say=said.append)
+    step.precision = half
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    start = copy.deepcopy(step.model.state_dict())
+    outcome = step.run(*drawn_batch(4))
+    assert not outcome.refused
+    assert math.isfinite(outcome.norm)
+    assert "doing the step again" in said[0]
+    assert step.scaler.get_scale() < 2.0**30
+    assert any(not torch.equal(value, start[key]) for key, value in step.model.state_dict().items())
+
+
+def everything(step: Stepper) -> dict[str, Any]:
+    """All that a step may change."""
+    assert step.ema is not None
+    return {
+        "weights": step.model.state_dict(), "average": step.ema.state_dict(), "updates": step.ema.updates,
+        "optimizer": step.optimizer.state_dict()["state"], "state": step.state(),
+        "gradients": [p.grad for p in step.model.parameters() if p.grad is not None],
+    }  # fmt: skip

@@ -33,6 +33,11 @@ class Targets(NamedTuple):
         low, high = torch.searchsorted(self.image, self.image.new_tensor((start, stop))).tolist()
         return Targets(self.image[low:high] - start, self.classes[low:high], self.boxes[low:high])
 
+    def of_numbers(self, numbers: Tensor) -> Targets:
+        """Returns the objects of some images, (n,) int64 ascending, as those of a batch of these alone."""
+        mine = torch.isin(self.image, numbers)
+        return Targets(torch.searchsorted(numbers, self.image[mine]), self.classes[mine], self.boxes[mine])
+
     @staticmethod
     def empty() -> Targets:
         """Returns the targets of a batch that is all background."""

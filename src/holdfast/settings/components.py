@@ -238,6 +238,9 @@ class OptimSettings(Settings):
     flat_cos_lr: bool = Field(False, description="learning rate stays flat for half of the run, then cosine")
     fixed_lr: bool = Field(False, description="learning rate stays at lr0")
     clip_norm: float = Field(10.0, ge=0, description="largest norm of all gradients together; 0 never clips")
+    skip_spikes: bool = Field(
+        True, description="leave out steps whose loss is far above the last ones, three in a row at most"
+    )
     ema: bool = Field(True, description="validate and keep the moving average of the weights")
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="share of the old average that one step keeps")
     ema_tau: float = Field(2000.0, gt=0, description="steps over which ema_decay is reached")

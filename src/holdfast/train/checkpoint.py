@@ -57,16 +57,15 @@ def snapshot(
     progress: Progress,
     items: Tensor,
     step: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    rescue: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Copies the full state of a run to the CPU; training may go on while the copy is written.
+    """Copies the full state of a run to the CPU; training may go on while the copy is written, together with
+    the run's `settings` and `facts` (decisions, data fingerprint), which are plain data.
 
     Args:
         items: (n, 3) losses of the steps done in the epoch under way.
         step: what the next step must know of those before it (`Stepper.state`).
-        settings: the run's settings as plain data.
-        facts: decisions and data fingerprint, plain data.
+        rescue: what failed steps have led to (`Rescue.state`).
     """
     content = {
         "format": CHECKPOINT_FORMAT,
@@ -80,8 +79,7 @@ def snapshot(
         "progress": asdict(progress),
         "items": items,
         "step": dict(step),
-        "settings": dict(settings),
-        "facts": dict(facts),
+        "rescue": dict(rescue),
     }
     copied: dict[str, Any] = _copied(content)
     return copied

@@ -13,17 +13,19 @@ from typing import Any, Protocol
 
 from holdfast.data.batch import Batch
 from holdfast.data.loader import TrainLoader
-from holdfast.errors import OutOfMemory, Stopped
+from holdfast.errors import Diverged, OutOfMemory, Stopped
 from holdfast.evaluate.coco import DetectionMetrics
 from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog
-from holdfast.train.checkpoint import Progress, snapshot, weights_snapshot
+from holdfast.train.checkpoint import Progress, restore, snapshot, weights_snapshot
 from holdfast.train.interrupt import Interrupt
 from holdfast.train.monitor import EpochStats, Monitor
 from holdfast.train.optim import apply_schedule
+from holdfast.train.quarantine import Quarantine
+from holdfast.train.rescue import Move, Rescue
 from holdfast.train.saver import Saver
 from holdfast.train.schedule import Schedule
-from holdfast.train.step import Stepper
+from holdfast.train.step import Outcome, Stepper
 
 METRICS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
 
@@ -101,6 +103,7 @@ class Run:
         progress: where the run stands.
         monitor: counts and shows.
         interrupt: requests to stop.
+        quarantine: images at fault.
         outputs: None on the ranks that do not write.
     """
 
@@ -115,6 +118,7 @@ class Run:
         progress: Progress,
         monitor: Monitor,
         interrupt: Interrupt,
+        quarantine: Quarantine,
         outputs: Outputs | None,
     ) -> None:
         self.stepper = stepper
@@ -126,6 +130,9 @@ class Run:
         self.monitor = monitor
         self.interrupt = interrupt
         self.outputs = outputs
+        self.rescue = Rescue(
+            stepper, quarantine, keep=self._snapshot, restore=self._go_back, note=self._note_event
+        )
         self._began = time.perf_counter() - progress.seconds
 
     def epochs(self) -> Progress:
@@ -134,6 +141,7 @@ class Run:
         Raises:
             Stopped: the run was asked to stop; its state is on disk.
             OutOfMemory: nothing fits any more; its state is on disk.
+            Diverged: steps do not stay finite, whatever was tried; the last good state is on disk.
         """
         plan, progress = self.plan, self.progress
         while progress.epoch < plan.epochs:
@@ -144,7 +152,7 @@ class Run:
                 stats = self._train(epoch)
                 if last or (plan.val_interval and (epoch + 1) % plan.val_interval == 0):
                     result = self._validate()
-            except OutOfMemory:
+            except (OutOfMemory, Diverged):
                 self._save("last.pt")
                 self._flush()
                 raise
@@ -169,24 +177,50 @@ class Run:
 
     def _train(self, epoch: int) -> EpochStats:
         """Does the steps of an epoch that are still to do."""
-        stepper, progress, monitor = self.stepper, self.progress, self.monitor
-        stepper.model.train()
-        share = self.schedule.progress(epoch)
-        monitor.start_epoch(epoch)
+        self.stepper.model.train()
+        self.monitor.start_epoch(epoch)
+        self.rescue.start_epoch()
+        while self.progress.batch < len(self.loader):  # again where the run has gone back
+            self._steps(epoch)
+        return self.monitor.end_epoch()
+
+    def _steps(self, epoch: int) -> None:
+        """Does steps until the end of the epoch, or until the run has gone back to an earlier one."""
+        progress = self.progress
         draw = None if self.outputs is None or epoch else self.outputs.on_batch
         for batch, wait in _timed(self.loader.epoch(epoch, start=progress.batch)):
             if draw is not None:
                 draw(progress.batch, batch)
-            apply_schedule(stepper.optimizer, self.schedule, progress.step)
-            items = stepper.run(batch.images, batch.targets, progress=share)
-            monitor.step(items, images=self.loader.images(progress.batch), wait=wait)
+            outcome = self._step(batch, epoch)
+            if outcome is None:
+                return
+            good = None if outcome.refused else outcome.items
+            self.monitor.step(good, images=self.loader.images(progress.batch), wait=wait)
             progress.step += 1
             progress.batch += 1
-            if stepper.ranks.any(bool(self.interrupt.signal)):
+            if good is not None:
+                ends = progress.batch == len(self.loader)
+                if self.rescue.passed(progress.step, ends=ends) is Move.BACK:
+                    return
+            if self.stepper.ranks.any(bool(self.interrupt.signal)):
                 self._stop()
-            if self.outputs is not None and self.outputs.saver.due():
+            if self.outputs is not None and self.outputs.saver.due() and self.rescue.sound():
                 self._save("last.pt")
-        return monitor.end_epoch()
+
+    def _step(self, batch: Batch, epoch: int) -> Outcome | None:
+        """Does a step, or leaves it out; None when the run has gone back."""
+        stepper, step = self.stepper, self.progress.step
+        share = self.schedule.progress(epoch)
+        while True:
+            apply_schedule(stepper.optimizer, self.schedule, step, factor=self.rescue.factor)
+            outcome = stepper.run(batch.images, batch.targets, progress=share)
+            if not outcome.refused:
+                return outcome
+            move = self.rescue.failed(batch, outcome, progress=share, epoch=epoch, step=step)
+            if move is Move.BACK:
+                return None
+            if move is Move.ON:
+                return outcome
 
     def _validate(self) -> Validation:
         """Validates; a request to stop ends it at once, because it can be done again."""
@@ -211,8 +245,13 @@ class Run:
         """Has the state written, on the rank that writes."""
         if self.outputs is None:
             return
+        content = {**self._snapshot(), "settings": self.outputs.settings, "facts": self.outputs.facts}
+        self.outputs.saver.put(name, content, keep_previous=name == "last.pt")
+
+    def _snapshot(self) -> dict[str, Any]:
+        """Copies the state of the run to the CPU."""
         self.progress.seconds = time.perf_counter() - self._began
-        content = snapshot(
+        return snapshot(
             model=self.stepper.model,
             ema=self.stepper.ema,
             optimizer=self.stepper.optimizer,
@@ -220,10 +259,21 @@ class Run:
             progress=self.progress,
             items=self.monitor.items(),
             step=self.stepper.state(),
-            settings=self.outputs.settings,
-            facts=self.outputs.facts,
+            rescue=self.rescue.state(),
         )
-        self.outputs.saver.put(name, content, keep_previous=name == "last.pt")
+
+    def _go_back(self, content: Mapping[str, Any]) -> None:
+        """Puts the state of an earlier step of the epoch back."""
+        stepper = self.stepper
+        earlier = restore(
+            content, model=stepper.model, ema=stepper.ema, optimizer=stepper.optimizer, scaler=stepper.scaler
+        )
+        stepper.load_state(content["step"])
+        self.monitor.restore(content["items"])
+        self.progress.step, self.progress.batch = earlier.step, earlier.batch
+
+    def _note_event(self, kind: str, text: str, **facts: Any) -> None:
+        self.monitor.say(text)
 
     def _save_best(self) -> None:
         if self.outputs is None:

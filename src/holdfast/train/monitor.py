@@ -100,6 +100,7 @@ class Monitor:
         """Begins an epoch (from 0)."""
         self._epoch = epoch
         self._images = 0
+        self._skipped = 0
         self._here = 0  # steps of this epoch in this part of the run
         self._wait = 0.0
         self._pace = 0.0
@@ -111,21 +112,23 @@ class Monitor:
 
     def restore(self, items: torch.Tensor) -> None:
         """Takes over the losses of steps that an earlier part of the run did in this epoch."""
-        self._items = list(items.to(self.device).unbind())
+        self._items = list(items.unbind())
 
-    def step(self, items: torch.Tensor, *, images: int, wait: float) -> None:
+    def step(self, items: torch.Tensor | None, *, images: int, wait: float) -> None:
         """Counts one step.
 
         Args:
-            items: (3,) losses on the device; read only when a line is due, so that no step waits for the
-                device.
+            items: (3,) losses; None for a step that was left out.
             images: images in this step.
             wait: seconds spent waiting for data.
         """
         now = time.perf_counter()
         spent = max(now - self._last, 1e-9)
         self._last = now
-        self._items.append(items)
+        if items is None:
+            self._skipped += 1
+        else:
+            self._items.append(items)
         self._here += 1
         self._images += images
         self._wait += wait
@@ -176,12 +179,13 @@ class Monitor:
         self.out.flush()
 
     def _line(self) -> str:
-        done = len(self._items)
+        done = len(self._items) + self._skipped
         left = (self.steps - done) + (self.epochs - self._epoch - 1) * self.steps
         per_step = (self._last - self._began) / max(self._here, 1)
         return (
             f"epoch {self._epoch + 1}/{self.epochs}  {done}/{self.steps}  "
-            f"{self._losses(self._items[-1].tolist())}  {self._pace:.1f} img/s  "
+            f"{self._losses(self._items[-1].tolist()) if self._items else 'left out'}  "
+            f"{self._pace:.1f} img/s  "
             f"data-wait {self._wait / max(self._last - self._began, 1e-9):.0%}  "
             f"{memory_used(self.device) / 2**30:.2f} GiB  "
             f"ETA {duration(left * per_step)}"

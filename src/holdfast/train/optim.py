@@ -150,12 +150,12 @@ def scaled_weight_decay(weight_decay: float, *, batch: int, nominal_batch: int) 
     return weight_decay * batch / nominal_batch
 
 
-def apply_schedule(optimizer: Optimizer, schedule: Schedule, step: int) -> None:
-    """Sets learning rate and momentum of every group for a step."""
+def apply_schedule(optimizer: Optimizer, schedule: Schedule, step: int, *, factor: float = 1.0) -> None:
+    """Sets learning rate and momentum of every group for a step; rates are multiplied by `factor`."""
     for group in optimizer.param_groups:
         scale = group.get("lr_scale", 1.0)
         lr, momentum = schedule.at(step, bias=group["name"] == "bias", scale=scale)
-        group["lr"] = lr
+        group["lr"] = lr * factor
         if "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
         else:

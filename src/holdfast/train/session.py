@@ -45,6 +45,7 @@ from holdfast.train.announce import announcement, run_facts
 from holdfast.train.checkpoint import Progress, restore
 from holdfast.train.dist import Place, Ranks, place
 from holdfast.train.ema import Ema
+from holdfast.train.guard import Guard
 from holdfast.train.interrupt import Interrupt
 from holdfast.train.loop import Outputs, Plan, Run, columns
 from holdfast.train.micro import MicroBatch
@@ -59,6 +60,7 @@ from holdfast.train.optim import (
 )
 from holdfast.train.plan import tightest
 from holdfast.train.planner import most_boxes, plan_run
+from holdfast.train.quarantine import Quarantine
 from holdfast.train.resume import earlier_plan, folder_of_launch, resume, resume_path
 from holdfast.train.roles import Evaluator, Reporter
 from holdfast.train.saver import Saver
@@ -267,6 +269,7 @@ def _fit(
         exact=settings.exact_gradient,
         ranks=ranks,
         exchange=synchronise(model, ranks.sum_) if sync else None,
+        guard=Guard(spikes=settings.skip_spikes),
         say=talk,
     )
     progress = Progress()
@@ -389,7 +392,8 @@ def _fit(
     )
     if content is not None:
         monitor.restore(content.get("items", torch.zeros(0, 3)))
-        del content
+    rescue = {} if content is None else content.get("rescue", {})
+    del content
     with ExitStack() as stack:
         stack.enter_context(closing(train_store))
         stack.enter_context(closing(val_store))
@@ -414,8 +418,10 @@ def _fit(
             progress=progress,
             monitor=monitor,
             interrupt=interrupt,
+            quarantine=Quarantine(folder / "quarantine.csv" if ranks.main else None, say=talk),
             outputs=outputs,
         )
+        run.rescue.load_state(rescue)
         progress = run.epochs()
         loader.close()
         best = weights / "best.pt"

@@ -9,13 +9,19 @@ and the same step is done again. Ranks need not agree on that: each cuts its own
 others wait where gradients are added up. Where batch norm takes its statistics over all ranks, they are in
 step (`turns`), and all do it again.
 
+A step counts only when the guard agrees: its loss and the norm of its gradient, one number each after all
+ranks are added up, are read before weights, average and optimizer change (the one wait for the device).
+Where 16-bit numbers overflowed under a loss scale, the scale falls and the step is done again.
+
 Dimensions: B images of the step over all ranks, b images of this rank, L losses.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from contextlib import ExitStack
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,17 +32,17 @@ from holdfast.devices import Precision
 from holdfast.errors import OutOfMemory
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import BranchLoss
-from holdfast.memory.recover import attempt, free_memory, pressure
+from holdfast.memory.recover import attempt, free_memory
 from holdfast.models.detector import Detector
 from holdfast.nn.sync_norm import Exchange
 from holdfast.train.dist import Ranks
 from holdfast.train.ema import Ema
+from holdfast.train.guard import Guard
 from holdfast.train.micro import MicroBatch
 from holdfast.train.normalise import Normalisers, sums_of
+from holdfast.train.room import TRIES, Room
 from holdfast.train.statistics import Statistics
 from holdfast.train.turns import Turns
-
-TRIES = 3  # with one image at a time, and of the update, before the run gives up
 
 
 class Loss(Protocol):
@@ -45,6 +51,21 @@ class Loss(Protocol):
     terms: tuple[str, str, str]
 
     def __call__(self, outputs: Any, targets: Targets, *, progress: float = ...) -> Sequence[BranchLoss]: ...
+
+
+class Outcome(NamedTuple):
+    """What a step came to, the same on every rank.
+
+    Attributes:
+        items: (3,) float32 on the CPU: box, class and distance losses per image over all ranks, gains
+            included.
+        norm: of all gradients together, before clipping.
+        refused: why the step does not count, in which case nothing has changed; empty for a good one.
+    """
+
+    items: Tensor
+    norm: float
+    refused: str = ""
 
 
 class Stepper:
@@ -63,6 +84,7 @@ class Stepper:
         exact: where losses share parameters, measure their sums before each step that is cut.
         ranks: the processes that share a step; by default this one alone.
         exchange: of the model's batch norms, where they take statistics over all ranks.
+        guard: decides whether a step counts.
         say: told when memory ran out and what follows.
     """
 
@@ -81,6 +103,7 @@ class Stepper:
         exact: bool = False,
         ranks: Ranks | None = None,
         exchange: Exchange | None = None,
+        guard: Guard | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model = model
@@ -95,21 +118,21 @@ class Stepper:
         self.exact = exact
         self.ranks = ranks or Ranks.alone()
         self.turns = Turns(exchange, self.ranks)
+        self.guard = guard or Guard()
         self.say = say
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type) if precision.scale_loss else None
         self.normalisers = Normalisers(model)
         self._statistics = Statistics(model)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._failures = 0  # in a row, with one image at a time
-        self._retries = pressure(self.device)
+        self.room = Room(self.micro, device=self.device, say=say)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Moves uint8 images to the device and scales them there to [0, 1], (b, 3, H, W)."""
         moved = images.to(self.device, non_blocking=True)
         return scaled(moved, dtype=self.precision.dtype, channels_last=self.channels_last)
 
-    def run(self, images: Tensor, targets: Targets, *, progress: float = 0.0) -> Tensor:
+    def run(self, images: Tensor, targets: Targets, *, progress: float = 0.0) -> Outcome:
         """Does one step over this rank's images of a batch.
 
         Args:
@@ -117,16 +140,71 @@ class Stepper:
             targets: ground truth in input pixels, on the CPU.
             progress: share of the run that is done, 0 to 1; the balance of a loss may depend on it.
 
-        Returns:
-            (3,) detached box, class and distance losses per image over all ranks, gains included, on the
-            device (no host sync).
-
         Raises:
             OutOfMemory: not even one image at a time fits. Weights and statistics are as before the step.
         """
         self._statistics.keep()
         if self.turns.uncounted:
             self._count_exchanges()
+        while True:
+            sums, count = self._gradients_of(images, targets, progress)
+            items, norm = self._read((sums[:, :3] / sums[:, 3:].clamp(min=1)).sum(0))
+            if not self._overflowed(norm, items):
+                break
+            self._drop()
+        refused = self.guard.judge(norm, items)
+        if refused:
+            self._drop()
+        else:
+            self.normalisers.learn(sums[:, 3] / count)
+            self._update()
+            self.room.quiet(len(images))
+        return Outcome(torch.tensor(items), norm, refused)
+
+    def trial(self, images: Tensor, targets: Targets, *, progress: float = 0.0) -> tuple[float, list[float]]:
+        """Norm of the gradient, and losses, that images of this rank would give alone; nothing changes.
+
+        Raises:
+            OutOfMemory: they do not fit.
+        """
+        self._statistics.keep()
+        with ExitStack() as stack:
+            if self.turns.exchange is not None:  # other ranks try other images
+                stack.enter_context(self.turns.exchange.counting())
+            sums, failure = attempt(
+                lambda: self._passes(self.micro.parts(len(images)), images, targets, progress, None)
+            )
+        if sums is None:
+            self._drop()
+            free_memory(self.device)
+            raise OutOfMemory(f"Memory ran out while a step was looked into ({failure}).")
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        if self.scaler is not None:
+            torch._foreach_div_(gradients, self.scaler.get_scale())
+        losses = (sums[:, :3] / sums[:, 3:].clamp(min=1)).sum(0)
+        norm, *items = torch.cat((nn.utils.get_total_norm(gradients).reshape(1), losses)).tolist()
+        self._drop()
+        return norm, items
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must know of the steps before it."""
+        return {"sums": self.normalisers.average, "guard": self.guard.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `state` returned."""
+        sums = state.get("sums")
+        self.normalisers.average = None if sums is None else sums.to(self.device, copy=True)
+        self.guard.load_state(state.get("guard", ()))
+
+    def leave_16_bits(self) -> None:
+        """Computes in float32 from now on."""
+        self.precision = Precision(torch.float32, False, "float32, because 16 bits did not stay finite")
+        self.scaler = None
+
+    def _gradients_of(
+        self, images: Tensor, targets: Targets, progress: float
+    ) -> tuple[Tensor, Tensor | int]:
+        """Computes the gradient of the whole batch; returns (L, 4) sums and B, over all ranks."""
         used: Tensor | None = None
         sums: Tensor | None = None
         while sums is None:
@@ -137,20 +215,40 @@ class Stepper:
                 lambda parts: self._passes(parts, images, targets, progress, factors),  # noqa: B023
                 len(images),
             )
-        items = self._settle(sums, used, len(images))
-        del sums
-        self._update()
-        self._quiet(len(images))
-        return items
+        sums, true, count = self._over_ranks(sums, len(images), gradients=used is not None)
+        if used is not None:
+            self.normalisers.correct(used, true)
+        return sums, count
 
-    def state(self) -> dict[str, Any]:
-        """What a resumed run must know of the steps before it."""
-        return {"sums": self.normalisers.average}
+    def _read(self, losses: Tensor) -> tuple[list[float], float]:
+        """Clips the gradients; returns the losses and the norm before that, in one transfer."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        if self.clip_norm > 0:
+            norm = nn.utils.clip_grad_norm_(self._parameters, self.clip_norm)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        *items, length = torch.cat((losses, norm.to(losses.device).reshape(1))).tolist()
+        return items, length
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `state` returned."""
-        sums = state.get("sums")
-        self.normalisers.average = None if sums is None else sums.to(self.device)
+    def _overflowed(self, norm: float, items: Sequence[float]) -> bool:
+        """Whether the gradient overflowed for a loss scale that can fall; it has fallen then."""
+        if self.scaler is None or math.isfinite(norm) or not all(map(math.isfinite, items)):
+            return False
+        scale = self.scaler.get_scale()
+        if scale <= 1.0:
+            return False
+        self.scaler.update()
+        self.say(
+            f"gradients overflowed 16-bit numbers with a loss scale of {scale:g}; doing the step again with "
+            f"{self.scaler.get_scale():g}"
+        )
+        return True
+
+    def _drop(self) -> None:
+        """Puts everything back to where the step began."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._statistics.put_back()
 
     def _is_cut(self, images: int) -> bool:
         """Whether the sums of a step are unknown when its first backward pass starts."""
@@ -179,10 +277,9 @@ class Stepper:
         sums, failure = attempt(lambda: work(parts))
         if self.turns.end(sums is not None):
             return sums
-        self.optimizer.zero_grad(set_to_none=True)
-        self._statistics.put_back()
+        self._drop()
         if sums is None:
-            self._give_way(failure, images)
+            self.room.give_way(failure, images)
         return None
 
     def _count_exchanges(self) -> None:
@@ -195,8 +292,7 @@ class Stepper:
             lambda: torch.stack([x.numerators.sum() for x in self._forward(image, target, 0.0)]).sum(),
             lambda total: total.backward(),  # type: ignore[no-untyped-call]
         )
-        self.optimizer.zero_grad(set_to_none=True)
-        self._statistics.put_back()
+        self._drop()
 
     @torch.no_grad()
     def _look(
@@ -248,14 +344,6 @@ class Stepper:
         del x
         return self.loss(outputs, targets.to(self.device, non_blocking=True), progress=progress)
 
-    def _settle(self, sums: Tensor, used: Tensor | None, images: int) -> Tensor:
-        """Adds up over ranks, puts true sums in the place of guessed ones, returns the losses to show."""
-        sums, true, count = self._over_ranks(sums, images, gradients=used is not None)
-        if used is not None:
-            self.normalisers.correct(used, true)
-        self.normalisers.learn(sums[:, 3] / count)
-        return (sums[:, :3] / sums[:, 3:].clamp(min=1)).sum(0)
-
     def _over_ranks(
         self, sums: Tensor, images: int, *, gradients: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | int]:
@@ -283,11 +371,7 @@ class Stepper:
         return [p.grad for p in self._parameters if p.grad is not None]
 
     def _update(self) -> None:
-        """Clips, moves the weights and their average, drops the gradients."""
-        if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
-        if self.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self._parameters, self.clip_norm)
+        """Moves the weights and their average, drops the gradients."""
         before = self._versions()
         for left in reversed(range(TRIES)):
             done, failure = attempt(self._move)
@@ -316,40 +400,3 @@ class Stepper:
         """A number that grows with every change of a weight, or of what the optimizer keeps of it."""
         states = (x for state in self.optimizer.state.values() for x in state.values())
         return sum(x._version for x in (*self._parameters, *states) if isinstance(x, Tensor))
-
-    def _give_way(self, failure: str, images: int) -> None:
-        """Frees memory after it ran out and makes the micro-batch smaller.
-
-        Raises:
-            OutOfMemory: it has one image, and that was tried often enough.
-        """
-        free_memory(self.device)
-        tried = max(stop - start for start, stop in self.micro.parts(images))
-        if tried == 1:
-            self._failures += 1
-            if self._failures == TRIES:
-                raise OutOfMemory(
-                    f"Memory ran out {TRIES} times with one image at a time ({failure}).",
-                    hint="Give the run more memory, or take a smaller --imgsz or model, or --ckpt.",
-                )
-        else:
-            self.micro.shrink(tried)
-        self.say(
-            f"out of memory with {tried} images at a time ({failure}); doing the step again with "
-            f"{min(self.micro.size or tried, tried)}, the batch stays as it is"
-        )
-
-    def _quiet(self, images: int) -> None:
-        """After a good step: gives way early where the allocator struggles, else may grow back."""
-        self._failures = 0
-        retries = pressure(self.device)
-        struggles, self._retries = retries - self._retries, retries
-        tried = max((stop - start for start, stop in self.micro.parts(images)), default=1)
-        if struggles and tried > 1:
-            self.micro.shrink(tried)
-            self.say(
-                f"the allocator had to make room {struggles} times in one step with {tried} images at a "
-                f"time; going on with {self.micro.size}"
-            )
-        elif not struggles and (size := self.micro.calm()) is not None:
-            self.say(f"memory has been enough for a while; trying {size} images at a time")
