@@ -179,7 +179,7 @@ class Run:
         """Does the steps of an epoch that are still to do."""
         self.stepper.model.train()
         self.monitor.start_epoch(epoch)
-        self.rescue.start_epoch()
+        self.rescue.start_epoch(self.progress.step)
         while self.progress.batch < len(self.loader):  # again where the run has gone back
             self._steps(epoch)
         return self.monitor.end_epoch()
@@ -245,7 +245,10 @@ class Run:
         """Has the state written, on the rank that writes."""
         if self.outputs is None:
             return
-        content = {**self._snapshot(), "settings": self.outputs.settings, "facts": self.outputs.facts}
+        copy = self._snapshot()
+        if self.progress.batch == 0 or self.stepper.ranks.world == 1:  # where all ranks have one
+            self.rescue.take(copy)
+        content = {**copy, "settings": self.outputs.settings, "facts": self.outputs.facts}
         self.outputs.saver.put(name, content, keep_previous=name == "last.pt")
 
     def _snapshot(self) -> dict[str, Any]:

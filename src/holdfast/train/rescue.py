@@ -88,9 +88,14 @@ class Rescue:
         self._trouble = -1  # the step that sent it back
         self._repeated = False  # whether the step under way has been done again
 
-    def start_epoch(self) -> None:
-        """Copies the state with which an epoch, or what is left of it, starts."""
-        self._good, self._since = self.keep(), 0
+    def take(self, copy: Mapping[str, Any]) -> None:
+        """Takes a copy of the present state, made by `keep` for another purpose, as the one to go back to."""
+        self._good, self._since = copy, 0
+
+    def start_epoch(self, step: int) -> None:
+        """Copies the state with which an epoch, or what is left of it, starts after so many steps."""
+        if not self._good or self._good["progress"]["step"] != step:
+            self.take(self.keep())
 
     def passed(self, step: int, *, ends: bool) -> Move:
         """Counts a good step, after the run has taken note of it; looks at weights before they are copied.
@@ -107,7 +112,7 @@ class Rescue:
             if broken:
                 return self._back(broken, step)
             if not ends:
-                self.start_epoch()
+                self.take(self.keep())
         return Move.ON
 
     def sound(self) -> bool:
@@ -221,7 +226,7 @@ class Rescue:
         simply = step > self._trouble and self._backs < BACKS
         self._backs, self._trouble = self._backs + 1, step
         self.restore(self._good)
-        self.start_epoch()  # the parts of the run may share tensors with the copy now
+        self.take(self.keep())  # the parts of the run may share tensors with the copy now
         to = f"going back from step {step} to {self._good['progress']['step']}"
         self._row, self._calm, self._repeated = 0, 0, False
         if simply:
