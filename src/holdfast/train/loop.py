@@ -47,6 +47,9 @@ class Validation(Protocol):
     @property
     def losses(self) -> tuple[float, float, float] | None: ...
 
+    @property
+    def unread(self) -> int: ...
+
 
 Evaluate = Callable[..., Validation]
 
