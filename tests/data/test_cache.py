@@ -226,10 +226,10 @@ def test_partners_come_shortly_before_the_sample_and_each_image_is_decoded_once(
 
     plain = reader.read_reduced
 
-    def counted(path: str, divisor: int) -> tuple[np.ndarray, float, float]:
+    def counted(content: bytes, divisor: int, *, name: str) -> tuple[np.ndarray, float, float]:
         with lock:
-            reads.append(path)
-        return plain(path, divisor)
+            reads.append(name)
+        return plain(content, divisor, name=name)
 
     monkeypatch.setattr(reader, "read_reduced", counted)
     samples = TrainSamples(index, imgsz=32, epochs=9)

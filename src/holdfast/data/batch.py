@@ -9,7 +9,8 @@ Dimensions: B images, N boxes over the batch.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +32,11 @@ class Batch(NamedTuple):
     Attributes:
         images: (B, 3, H, W) uint8 RGB, channels_last in memory.
         targets: objects of all images, sorted by image.
-        indices: (B,) int64, index of each image in the data set.
+        indices: (B,) int64, index of each image in the data set: of a mosaic, the first; where an image could
+            not be used, the one in its place.
         letterboxes: the way back to original pixels, one per image (evaluation only).
         paths: path of each image.
+        unread: position in the batch -> why that image could not be read (evaluation only).
     """
 
     images: Tensor
@@ -41,6 +44,7 @@ class Batch(NamedTuple):
     indices: Tensor
     letterboxes: list[Letterbox] | None
     paths: list[str]
+    unread: Mapping[int, str] = MappingProxyType({})
 
 
 class Buffers:
@@ -101,4 +105,5 @@ def collate(buffer: Tensor, samples: Sequence[Sample], paths: list[str]) -> Batc
         indices=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
         letterboxes=letterboxes if len(letterboxes) == len(samples) else None,
         paths=paths,
+        unread={at: sample.unread for at, sample in enumerate(samples) if sample.unread},
     )

@@ -72,7 +72,7 @@ def read_reduced(
         1/divisor).
     """
     data, where = (
-        (source, name or "image") if isinstance(source, bytes) else (_read_bytes(source), _show(source))
+        (source, name or "image") if isinstance(source, bytes) else (read_bytes(source), shown(source))
     )
     header = parse_header(data)
     if header is not None:
@@ -91,7 +91,7 @@ def read_size(path: Path | str) -> tuple[int, int]:
     Raises:
         DataError: whenever `read_image` is known to fail: missing, empty, not an image, too large, cut short.
     """
-    where = _show(path)
+    where = shown(path)
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(_HEAD_BYTES)
@@ -114,14 +114,19 @@ def read_size(path: Path | str) -> tuple[int, int]:
     return height, width
 
 
-def _read_bytes(path: Path | str) -> bytes:
+def read_bytes(path: Path | str) -> bytes:
+    """Reads a whole file.
+
+    Raises:
+        DataError: missing, empty or unreadable.
+    """
     try:
         with open(path, "rb", buffering=0) as file:
             data = file.read()
     except OSError as error:
-        raise _unreadable(error, _show(path)) from None
+        raise _unreadable(error, shown(path)) from None
     if not data:
-        raise DataError("the file is empty (0 bytes).", path=_show(path), hint="Delete it or copy it again.")
+        raise DataError("the file is empty (0 bytes).", path=shown(path), hint="Delete it or copy it again.")
     return data
 
 
@@ -133,7 +138,7 @@ def _unreadable(error: OSError, where: str) -> DataError:
     )
 
 
-def _show(path: Path | str) -> str:
+def shown(path: Path | str) -> str:
     """A path that can always be printed, whatever bytes its name holds."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 

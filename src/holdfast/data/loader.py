@@ -2,9 +2,9 @@
 
 Threads, not processes: decoding, warping and colour run in OpenCV, which lets go of the interpreter lock;
 samples draw straight into the batch, so nothing is pickled, copied or kept in shared memory, and an error
-arrives as it was raised. Work is handed out sample by sample: memory holds the batches being made and no
-more, and the first batch is ready soon. Whoever waits for a batch makes samples of it too, so a run that its
-data holds up has one worker more than it was given.
+arrives as it was raised. A thread that ends is replaced (`workers.py`). Work is handed out sample by sample:
+memory holds the batches being made and no more, and the first batch is ready soon. Whoever waits for a batch
+makes samples of it too, so a run that its data holds up has one worker more than it was given.
 
 Loaders with workers switch OpenCV's own threads off (a setting of the whole process): they would fight with
 the workers and with the trainer for the same cores.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple
@@ -26,6 +26,8 @@ from torch import Tensor
 from holdfast.data.batch import Batch, Buffers, collate
 from holdfast.data.image import Image
 from holdfast.data.samples import EvalSamples, Sample, TrainSamples
+from holdfast.data.workers import Workers
+from holdfast.errors import HoldfastError
 
 AHEAD = 2  # batches being made while one is used: more would hold memory and gain nothing
 
@@ -38,17 +40,39 @@ class _Part(NamedTuple):
     make: Callable[[], Sample]
     promise: Future[Sample] | None
 
-    def result(self) -> Sample:
-        """Returns the sample, made here unless a worker has begun it."""
+    def result(self, failed: Callable[[BaseException], None]) -> Sample:
+        """Returns the sample, made here unless a worker has begun it, or when that went wrong.
+
+        Args:
+            failed: told what went wrong.
+        """
         if self.promise is None or self.promise.cancel():
             return self.make()
-        return self.promise.result()
+        error = self.promise.exception()
+        if error is None:
+            return self.promise.result()
+        if isinstance(error, HoldfastError):
+            raise error
+        failed(error)
+        return self.make()
 
 
 class _Maker:
-    """Makes batches here (no workers) or in threads, which live until `close`."""
+    """Makes batches here (no workers) or in threads, which live until `close`.
 
-    def __init__(self, workers: int, *, ahead: int, pin: bool) -> None:
+    What a worker did not bring to an end is made again by whoever waits for it; what fails then, too, is
+    raised.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        ahead: int,
+        pin: bool,
+        say: Callable[[str], None],
+        news: Callable[[], list[str]],
+    ) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
         if ahead < 1:
@@ -56,7 +80,10 @@ class _Maker:
         self.workers = workers
         self.ahead = ahead if workers else 1
         self.buffers = Buffers(pin=pin, spare=ahead + 2)
-        self._threads: ThreadPoolExecutor | None = None
+        self.say = say
+        self.news = news
+        self._said: set[str] = set()
+        self._workers: Workers[Sample] = Workers(workers)
 
     def batches(
         self,
@@ -73,8 +100,12 @@ class _Maker:
         """
         pending: deque[tuple[Tensor, list[_Part]]] = deque()
         waiting = iter(plan)
+        if self.workers:
+            cv2.setNumThreads(0)
 
         def start() -> None:
+            for error in self._workers.tend():
+                self._once(f"a loader worker ended ({_named(error)}); another one takes its place")
             for shape, positions in itertools.islice(waiting, 1):
                 buffer = self.buffers.take(len(positions), *shape)
                 rows = buffer.numpy()
@@ -87,9 +118,11 @@ class _Maker:
             while pending:
                 buffer, parts = pending[0]
                 # From the last one back: a thread that waits makes what no worker has begun.
-                samples = [part.result() for part in reversed(parts)][::-1]
+                samples = [part.result(self._failed) for part in reversed(parts)][::-1]
                 pending.popleft()
                 start()  # before the batch is used, which may take long
+                for line in self.news():
+                    self.say(line)
                 yield collate(buffer, samples, [path(sample.index) for sample in samples])
         finally:
             for _, parts in pending:
@@ -98,17 +131,18 @@ class _Maker:
                         part.promise.cancel()
 
     def _start(self, make: Callable[[], Sample]) -> _Part:
-        if not self.workers:
-            return _Part(make, None)
-        if self._threads is None:
-            cv2.setNumThreads(0)
-            self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="holdfast-data")
-        return _Part(make, self._threads.submit(make))
+        return _Part(make, self._workers.submit(make) if self.workers else None)
+
+    def _failed(self, error: BaseException) -> None:
+        self._once(f"a loader worker did not bring a sample to its end ({_named(error)}); it is made again")
+
+    def _once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
 
     def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=True, cancel_futures=True)
-            self._threads = None
+        self._workers.close()
 
 
 class TrainLoader:
@@ -121,6 +155,7 @@ class TrainLoader:
         seed: seed of the order.
         ahead: batches being made while one is used; without workers each is made when it is asked for.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
+        say: told of images that could not be read, each once, and of workers that were replaced.
         part, parts: which of how many parts of each batch to make. The parts of a batch of n images are as
             equal as can be and make up the batch in their order; some are empty where n < parts.
     """
@@ -134,6 +169,7 @@ class TrainLoader:
         seed: int = 0,
         ahead: int = AHEAD,
         pin: bool = False,
+        say: Callable[[str], None] = lambda text: None,
         part: int = 0,
         parts: int = 1,
     ) -> None:
@@ -146,7 +182,7 @@ class TrainLoader:
         self.seed = seed
         self.part = part
         self.parts = parts
-        self._maker = _Maker(workers, ahead=ahead, pin=pin)
+        self._maker = _Maker(workers, ahead=ahead, pin=pin, say=say, news=self._news)
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
@@ -159,8 +195,9 @@ class TrainLoader:
             start: batches to leave out at the front (resume in the middle); the others do not change.
 
         Raises:
-            DataError: an image cannot be read any more.
+            DataError: too many images cannot be read any more.
         """
+        self.samples.faults.retry()
         order = self.samples.order(epoch, batch=self.batch, seed=self.seed).tolist()
         batches = [order[at : at + self.batch] for at in range(start * self.batch, len(order), self.batch)]
         plan = [
@@ -181,6 +218,9 @@ class TrainLoader:
         """Returns how many images batch `number` of an epoch has, all parts together."""
         return min(self.batch, len(self.samples) - number * self.batch)
 
+    def _news(self) -> list[str]:
+        return [f"{fault}; other images take its place" for fault in self.samples.faults.fresh()]
+
     def _own(self, whole: list[int]) -> list[int]:
         count = len(whole)
         return whole[count * self.part // self.parts : count * (self.part + 1) // self.parts]
@@ -188,6 +228,7 @@ class TrainLoader:
     def close(self) -> None:
         """Ends the worker threads."""
         self._maker.close()
+        self.samples.close()
 
     def __enter__(self) -> TrainLoader:
         return self
@@ -201,12 +242,15 @@ class TrainLoader:
 class EvalLoader:
     """Batches of letterboxed samples in evaluation order; iterate as often as needed.
 
+    An image that cannot be read is plain gray and named in `Batch.unread`; each time it is tried again.
+
     Args:
         samples: what to draw from; its `batch` must be the one given here, because it decides the shapes.
         batch: images per batch.
         workers: threads; 0 makes samples in the calling thread.
         ahead: batches being made while one is used; without workers each is made when it is asked for.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
+        say: told of workers that were replaced.
         part, parts: make only the batches `part`, `part + parts`, ... of all.
     """
 
@@ -218,6 +262,7 @@ class EvalLoader:
         workers: int,
         ahead: int = AHEAD,
         pin: bool = False,
+        say: Callable[[str], None] = lambda text: None,
         part: int = 0,
         parts: int = 1,
     ) -> None:
@@ -229,12 +274,13 @@ class EvalLoader:
         self.batch = batch
         self.part = part
         self.parts = parts
-        self._maker = _Maker(workers, ahead=ahead, pin=pin)
+        self._maker = _Maker(workers, ahead=ahead, pin=pin, say=say, news=list)
 
     def __len__(self) -> int:
         return len(range(self.part * self.batch, len(self.samples), self.parts * self.batch))
 
     def __iter__(self) -> Iterator[Batch]:
+        self.samples.read.faults.retry()
         count = len(self.samples)
         starts = range(self.part * self.batch, count, self.parts * self.batch)
         plan = [(self.samples.shape(at), range(at, min(at + self.batch, count))) for at in starts]
@@ -251,6 +297,7 @@ class EvalLoader:
     def close(self) -> None:
         """Ends the worker threads."""
         self._maker.close()
+        self.samples.close()
 
     def __enter__(self) -> EvalLoader:
         return self
@@ -265,3 +312,7 @@ def _name_file(error: Exception, path: str) -> None:
     """Adds the sample's file to an unexpected error, where Python can carry a note (3.11)."""
     if hasattr(error, "add_note"):
         error.add_note(f"while making the sample of {path}")
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -7,6 +7,7 @@ picture it is part of.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,13 @@ class Neighbours:
         start = max(int(position[index]) - WINDOW + 1, 0)
         found: list[int] = order[start + (chances * min(WINDOW, self.count)).astype(np.int64)].tolist()
         return found
+
+    def after(self, epoch: int, index: int) -> Iterator[int]:
+        """Yields all other images: those after `index` in the order of an epoch, then those before it."""
+        _, order, position = self._epoch(epoch)
+        start = int(position[index])
+        for step in range(1, self.count):
+            yield int(order[(start + step) % self.count])
 
     def _epoch(self, number: int) -> _Epoch:
         for known in self._known:

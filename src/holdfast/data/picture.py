@@ -27,6 +27,7 @@ from holdfast.data.neighbours import Neighbours
 from holdfast.data.objects import Objects
 from holdfast.data.random import Draw, Place
 from holdfast.data.reader import TrainReader
+from holdfast.data.stand_ins import StandIns
 from holdfast.data.warp import cut_objects, keep_objects, warp_objects
 
 Tiles = Literal["4", "9", "auto"]
@@ -48,6 +49,9 @@ class Pictures:
         mosaic_tiles: images of a mosaic, 4 or 9; "auto" takes either, evenly.
         flip_index: (K,) which keypoint each one becomes in a mirror.
         affine: keywords of `random_affine`: degrees, translate, scale, shear, perspective.
+
+    Attributes:
+        stand_ins: which images are left out, and what takes the place of those that cannot be used.
     """
 
     def __init__(
@@ -66,9 +70,18 @@ class Pictures:
         self.mosaic_tiles = mosaic_tiles
         self.flip_index = flip_index
         self.affine = dict(affine)
+        self.stand_ins = StandIns(near, read)
 
     def draw(
-        self, where: Place, first: int, tiled: bool, mosaic: Draw, affine: Draw, turn: Matrix, out: Image
+        self,
+        where: Place,
+        first: int,
+        tiled: bool,
+        mosaic: Draw,
+        affine: Draw,
+        turn: Matrix,
+        out: Image,
+        others: Mapping[int, int],
     ) -> Objects:
         """Draws one mosaic or single image into `out` and returns what is on it.
 
@@ -80,13 +93,15 @@ class Pictures:
             affine: the draw that decides about the map.
             turn: (3, 3), applied after the random map.
             out: (H, W, 3) uint8.
+            others: image -> the one that takes its place in this sample.
 
         Raises:
-            DataError: an image cannot be read any more.
+            Unusable: an image that is to be seen cannot be read any more, or is left out.
         """
         height, width = out.shape[:2]
+        first = others.get(first, first)
         if tiled:
-            images, placements = self._mosaic(where, first, mosaic, width)
+            images, placements = self._mosaic(where, first, mosaic, width, others)
         else:
             images, placements = [first], [place_single(*self._size(first), height, width)]
         matrix, zoom = random_affine(
@@ -101,6 +116,7 @@ class Pictures:
         tiles: list[_Tile] = []
         for at, window in enumerate(windows_of(corners, height, width)):
             if window is not None:
+                self.stand_ins.check(where.epoch, images[at])
                 used = self._tile(images[at], placements[at].ratio, maps[at], corners[at], window, out)
                 tiles.append(_Tile(images[at], placements[at], used))
         if not tiles:
@@ -139,7 +155,9 @@ class Pictures:
             after.append(warp_objects(cut, matrix, width=width, height=height, flip_index=self.flip_index))
         return keep_objects(np.concatenate(before), Objects.join(after), zoom=zoom)
 
-    def _mosaic(self, where: Place, first: int, draw: Draw, size: int) -> tuple[list[int], list[Placement]]:
+    def _mosaic(
+        self, where: Place, first: int, draw: Draw, size: int, others: Mapping[int, int]
+    ) -> tuple[list[int], list[Placement]]:
         """Draws the images of a mosaic, and where they lie."""
         nine = self.mosaic_tiles == "9" or (
             self.mosaic_tiles == "auto" and bool(where.draws(Draw.TILES).random() < 0.5)
@@ -147,6 +165,7 @@ class Pictures:
         # One number for whether a mosaic at all, then the partners, the order of four, and the centre.
         numbers = where.numbers(draw, 11 if nine else 10)
         partners = self.near.pick(where.epoch, where.sample, numbers[1:-2] if nine else numbers[1:4])
+        partners = [others.get(i, i) for i in partners]
         if nine:
             images = [*partners[:4], first, *partners[4:]]
             # Nearer to the middle than the centre of four: the outer rows must reach the output's border.

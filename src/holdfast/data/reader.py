@@ -15,9 +15,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.image import Image, read_image, read_reduced, shrink
+from holdfast.data.faults import Faults
+from holdfast.data.files import DriveGone, TimedFiles
+from holdfast.data.image import Image, read_image, read_reduced, shown, shrink
 from holdfast.data.index import Index
 from holdfast.data.neighbours import WINDOW
+from holdfast.errors import DataError
 
 Read = tuple[Image, float, float]  # pixels, and how many of them go into one original pixel in x and in y
 Shapes = npt.NDArray[np.int64]
@@ -72,19 +75,28 @@ class TrainReader:
         index: the images.
         side: side of the network's input in pixels.
         store: what is kept of earlier reads; None keeps the most recent ones only.
+        timeout: seconds that reading a file may take; 0 waits for as long as it takes.
+
+    Attributes:
+        faults: the images that cannot be read; more than half of them are an error.
     """
 
-    def __init__(self, index: Index, *, side: int, store: Store | None = None) -> None:
+    def __init__(
+        self, index: Index, *, side: int, store: Store | None = None, timeout: float = 0.0
+    ) -> None:
         self.index = index
         self.side = side
         self.store = store
         self.recent = Recent()
+        self.files = TimedFiles(timeout)
+        self.faults = Faults(most=len(index) // 2)
 
     def __call__(self, number: int, divisor: int) -> Read:
         """Reads an image at about 1/divisor of its size, or smaller where training needs no more.
 
         Raises:
-            DataError: the image cannot be read any more.
+            Unusable: the image cannot be read any more, or has another size.
+            DataError: neither can many others.
         """
         height, width = self.index.sizes[number].tolist()
         least = least_divisor(height, width, self.side)
@@ -101,10 +113,23 @@ class TrainReader:
             return known
         known = self.store.get(number) if self.store is not None else None
         if known is None:
-            known = read_reduced(self.index.path(number), divisor)
+            known = self._read(number, divisor)
             if self.store is not None:
                 known = self.store.put(number, known)
         return self.recent.put(number, known)
+
+    def _read(self, number: int, divisor: int) -> Read:
+        self.faults.check(number)
+        path = self.index.path(number)
+        try:
+            pixels, scale_x, scale_y = read_reduced(self.files.read(path), divisor, name=shown(path))
+            height, width = pixels.shape[:2]
+            _compare(self.index, number, height / scale_y, width / scale_x, slack=divisor)
+        except DriveGone:
+            raise
+        except DataError as error:
+            raise self.faults.note(number, error) from None
+        return pixels, scale_x, scale_y
 
 
 class EvalReader:
@@ -114,18 +139,26 @@ class EvalReader:
         index: the images.
         side: long side of the network's input in pixels.
         store: what is kept of earlier reads.
+        timeout: seconds that reading a file may take; 0 waits for as long as it takes.
+
+    Attributes:
+        faults: the images that cannot be read.
     """
 
-    def __init__(self, index: Index, *, side: int, store: Store | None = None) -> None:
+    def __init__(
+        self, index: Index, *, side: int, store: Store | None = None, timeout: float = 0.0
+    ) -> None:
         self.index = index
         self.side = side
         self.store = store
+        self.files = TimedFiles(timeout)
+        self.faults = Faults(most=len(index))
 
     def __call__(self, number: int) -> Image:
         """Reads an image; one whose long side is over `side` is shrunk to it, by area.
 
         Raises:
-            DataError: the image cannot be read any more.
+            Unusable: the image cannot be read any more, or has another size.
         """
         if self.store is None:
             return self._read(number)[0]
@@ -133,11 +166,29 @@ class EvalReader:
         return (known or self.store.put(number, self._read(number)))[0]
 
     def _read(self, number: int) -> Read:
-        image = read_image(self.index.path(number))
+        self.faults.check(number)
+        path = self.index.path(number)
+        try:
+            image = read_image(self.files.read(path), name=shown(path))
+            _compare(self.index, number, *image.shape[:2], slack=1)
+        except DataError as error:
+            raise self.faults.note(number, error) from None
         height, width = fitted(image.shape[0], image.shape[1], self.side)
         if height * width < image.shape[0] * image.shape[1]:
             image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         return image, 1.0, 1.0
+
+
+def _compare(index: Index, number: int, height: float, width: float, *, slack: int) -> None:
+    """Refuses an image whose size is not, to less than `slack` pixels, the one that the index knows."""
+    known_height, known_width = index.sizes[number].tolist()
+    if abs(height - known_height) >= slack or abs(width - known_width) >= slack:
+        raise DataError(
+            f"is now {width:.0f} x {height:.0f} pixels, and was {known_width} x {known_height} when the run "
+            "began.",
+            path=shown(index.path(number)),
+            hint="Start the run anew to use it as it is now.",
+        )
 
 
 def recent_bytes(sizes: npt.NDArray[np.int32], side: int) -> int:

@@ -8,7 +8,7 @@ cutmix; colour.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,8 @@ import numpy.typing as npt
 from holdfast.data.augment import Boxes, Matrix, flip
 from holdfast.data.batches import batch_side, similar_order
 from holdfast.data.color import apply_hsv, hsv_gains, hsv_room
-from holdfast.data.image import Image
+from holdfast.data.faults import Faults, Unusable
+from holdfast.data.image import FILL, Image
 from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox, apply, batch_shape, place
 from holdfast.data.mix import cutmix, free_window, hidden_share, mixup, paste_objects
@@ -48,12 +49,14 @@ class Sample:
         objects: what is on it, in pixels of `image`.
         index: index of the image in the data set.
         letterbox: the way back to the original image (evaluation only).
+        unread: why the image could not be read (evaluation only): then `image` is plain gray without objects.
     """
 
     image: Image
     objects: Objects
     index: int
     letterbox: Letterbox | None = None
+    unread: str = ""
 
     @property
     def classes(self) -> Classes:
@@ -68,6 +71,9 @@ class Sample:
 
 class TrainSamples:
     """Augmented samples.
+
+    Images that cannot be read any more, and those that are left out, are replaced wherever they would be seen
+    (`stand_ins.py`).
 
     Args:
         index: the images.
@@ -229,6 +235,33 @@ class TrainSamples:
             found.append("copy_paste: off, the labels have no outlines to cut along")
         return found
 
+    @property
+    def faults(self) -> Faults:
+        """The images that could not be read."""
+        return self.pictures.read.faults
+
+    def leave_out(self, numbers: Iterable[int], *, start: int) -> None:
+        """Leaves images out from the beginning of an epoch on; others take their places.
+
+        Batches are made ahead, so only an epoch that has not begun is the same for any number of workers.
+        Call it in the same way on all ranks, before the loader's `epoch(start)`, and after a resume with what
+        `left_out` was, which a checkpoint can keep as it is.
+
+        Args:
+            numbers: indices in the data set, such as those of `Batch.indices`.
+            start: first epoch without them.
+        """
+        self.pictures.stand_ins.leave_out(numbers, start=start)
+
+    @property
+    def left_out(self) -> list[tuple[int, int]]:
+        """The images that are left out and the first epoch of each, sorted."""
+        return self.pictures.stand_ins.left_out
+
+    def close(self) -> None:
+        """Ends what waits for files; samples can be made afterwards, too."""
+        self.pictures.read.files.close()
+
     def get(self, epoch: int, index: int, *, out: Image | None = None) -> Sample:
         """Makes a sample.
 
@@ -237,18 +270,32 @@ class TrainSamples:
             index: index of the image in the data set.
             out: (H, W, 3) uint8 to draw into, square unless `rect`; a new (imgsz, imgsz, 3) when None.
 
+        Returns:
+            The sample, whose `index` is another one if the image cannot be used.
+
         Raises:
-            DataError: an image cannot be read any more.
+            DataError: no image, or too few, can be read any more.
         """
         if out is None:
             out = np.empty((self.imgsz, self.imgsz, 3), dtype=np.uint8)
+        others: dict[int, int] = {}
+        while True:
+            try:
+                return self._make(epoch, index, out, others)
+            except Unusable as fault:  # noqa: PERF203 - once more without that image
+                instead = self.pictures.stand_ins.of(epoch, fault.number)
+                others = {image: other for image, other in others.items() if other != fault.number}
+                others[fault.number] = instead
+
+    def _make(self, epoch: int, index: int, out: Image, others: Mapping[int, int]) -> Sample:
+        """`get`, with other images in the place of some."""
         where = Place(self.seed, epoch, index)
         turn, changes = self._turn(where, *out.shape[:2])
         tiled = self.mosaic_on(epoch) and bool(where.numbers(Draw.MOSAIC, 1)[0] < self.mosaic)
         picture, room = self._drawing_board(out.shape)
-        objects = self.pictures.draw(where, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, picture)
+        objects = self.pictures.draw(where, index, tiled, Draw.MOSAIC, Draw.AFFINE, turn, picture, others)
         if self.mixing_on(epoch):
-            objects = self._mixed(where, tiled, turn, objects, picture)
+            objects = self._mixed(where, tiled, turn, objects, picture, others)
         if changes:
             recolour(picture, changes)
             covered = cutout(picture, changes)
@@ -258,7 +305,7 @@ class TrainSamples:
         apply_hsv(picture, hsv_gains(where.numbers(Draw.COLOR, 3), **self.hsv), out, room=room)
         if self.bgr and where.draws(Draw.CHANNELS).random() < self.bgr:
             out[...] = cv2.cvtColor(out, cv2.COLOR_RGB2BGR)
-        return Sample(out, objects, index)
+        return Sample(out, objects, others.get(index, index))
 
     def _drawing_board(self, shape: tuple[int, ...]) -> tuple[Image, npt.NDArray[np.uint8]]:
         """Memory of this thread to draw in and to colour in: it stays in the cache, a batch does not."""
@@ -282,10 +329,18 @@ class TrainSamples:
         moved = geometry(changes, height=height, width=width)
         return turn if moved is None else turn @ moved, changes
 
-    def _mixed(self, where: Place, tiled: bool, turn: Matrix, objects: Objects, out: Image) -> Objects:
+    def _mixed(
+        self,
+        where: Place,
+        tiled: bool,
+        turn: Matrix,
+        objects: Objects,
+        out: Image,
+        others: Mapping[int, int],
+    ) -> Objects:
         """Adds parts of other pictures to a picture, in place, and returns what is to be seen then."""
         if self.copy_paste:
-            objects = self._pasted(where, tiled, turn, objects, out)
+            objects = self._pasted(where, tiled, turn, objects, out, others)
         if self.mixup and tiled:
             chance = where.draws(Draw.MIXUP)
             if chance.random() < self.mixup:
@@ -293,7 +348,7 @@ class TrainSamples:
                 ratio = float(chance.beta(32.0, 32.0))
                 other = np.empty_like(out)
                 found = self.pictures.draw(
-                    where, partner, True, Draw.MIXUP_MOSAIC, Draw.MIXUP_AFFINE, turn, other
+                    where, partner, True, Draw.MIXUP_MOSAIC, Draw.MIXUP_AFFINE, turn, other, others
                 )
                 mixup(out, other, ratio)
                 objects = Objects.join([objects, found])
@@ -305,18 +360,26 @@ class TrainSamples:
                 if window is not None:
                     other = np.empty_like(out)
                     found = self.pictures.draw(
-                        where, partner, tiled, Draw.CUTMIX_MOSAIC, Draw.CUTMIX_AFFINE, turn, other
+                        where, partner, tiled, Draw.CUTMIX_MOSAIC, Draw.CUTMIX_AFFINE, turn, other, others
                     )
                     objects = cutmix(out, objects, other, found, window)
         return objects
 
-    def _pasted(self, where: Place, tiled: bool, turn: Matrix, objects: Objects, out: Image) -> Objects:
+    def _pasted(
+        self,
+        where: Place,
+        tiled: bool,
+        turn: Matrix,
+        objects: Objects,
+        out: Image,
+        others: Mapping[int, int],
+    ) -> Objects:
         """Pastes objects of the mirrored picture or of another one, in place."""
         if self.copy_paste_mode == "mixup":
             (partner,) = self.near.pick(where.epoch, where.sample, where.draws(Draw.PASTE).random(1))
             other = np.empty_like(out)
             found = self.pictures.draw(
-                where, partner, tiled, Draw.PASTE_MOSAIC, Draw.PASTE_AFFINE, turn, other
+                where, partner, tiled, Draw.PASTE_MOSAIC, Draw.PASTE_AFFINE, turn, other, others
             )
             return paste_objects(out, objects, other, found, self.copy_paste)
         if not self.can_flip or not len(objects.points):
@@ -374,6 +437,10 @@ class EvalSamples:
     def __len__(self) -> int:
         return len(self.index)
 
+    def close(self) -> None:
+        """Ends what waits for files; samples can be made afterwards, too."""
+        self.read.files.close()
+
     def shape(self, position: int) -> tuple[int, int]:
         """(H, W) of the sample at a position of the evaluation order."""
         return self.shapes[position // self.batch]
@@ -384,9 +451,6 @@ class EvalSamples:
         Args:
             position: from 0; `Sample.index` tells which image that is.
             out: (H, W, 3) uint8 to draw into, of shape `shape(position)`.
-
-        Raises:
-            DataError: the image cannot be read any more.
         """
         index = int(self.order[position])
         out_height, out_width = self.shape(position)
@@ -394,7 +458,12 @@ class EvalSamples:
             out = np.empty((out_height, out_width, 3), dtype=np.uint8)
         height, width = self.index.sizes[index].tolist()
         box = place(height, width, *fitted(height, width, self.imgsz), out_height, out_width)
-        apply(self.read(index), box, out)
         found = self.index.objects(index)
+        try:
+            apply(self.read(index), box, out)
+        except Unusable:
+            out.fill(FILL)
+            nothing = found.take(np.zeros(0, dtype=np.int64))
+            return Sample(out, nothing, index, box, unread=self.read.faults.reasons[index])
         objects = move_objects(found, box.matrix).replace(boxes=box.to_input(found.boxes))
         return Sample(out, objects, index, box)

@@ -34,9 +34,14 @@ def table(metrics: DetectionMetrics, speed: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-def results_summary(metrics: DetectionMetrics, speed: Mapping[str, float]) -> dict[str, Any]:
+def results_summary(
+    metrics: DetectionMetrics, speed: Mapping[str, float], *, unread: int = 0
+) -> dict[str, Any]:
     """Returns the content of results.json: metrics overall and per class, size split, speed in ms per
     image.
+
+    Args:
+        unread: images that could not be read, among those counted.
     """
     return {
         "metrics": metrics.results_dict,
@@ -45,6 +50,7 @@ def results_summary(metrics: DetectionMetrics, speed: Mapping[str, float]) -> di
         "mAP_medium": metrics.map_medium,
         "mAP_large": metrics.map_large,
         "images": metrics.images,
+        "images_unread": unread,
         "speed_ms_per_image": dict(speed),
         "classes": metrics.summary(),
     }

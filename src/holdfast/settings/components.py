@@ -162,6 +162,8 @@ class DataSettings(Settings):
         "off", description="keep decoded images: ram, one copy for all workers, or disk, for later runs too")
     cache_budget: float = Field(
         0.5, gt=0, le=1, description="share of the free memory or disk for cache; what is beyond is decoded")
+    read_timeout: float = Field(
+        60.0, ge=0, description="seconds after which reading an image file is given up; 0: never")
 
     @property
     def threads(self) -> int:

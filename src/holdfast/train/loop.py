@@ -49,6 +49,9 @@ class Validation(Protocol):
     @property
     def losses(self) -> tuple[float, float, float] | None: ...
 
+    @property
+    def unread(self) -> int: ...
+
 
 Evaluate = Callable[..., Validation]
 
@@ -182,6 +185,8 @@ class Run:
         self.rescue.start_epoch(self.progress.step)
         while self.progress.batch < len(self.loader):  # again where the run has gone back
             self._steps(epoch)
+        samples = self.loader.samples
+        self.rescue.note_unread(samples.faults.reasons, samples.index.path, self.progress.step)
         return self.monitor.end_epoch()
 
     def _steps(self, epoch: int) -> None:

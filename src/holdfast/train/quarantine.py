@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +19,14 @@ class Case(NamedTuple):
         file: its path.
         reason: what is wrong.
         step: optimizer steps done when it was noticed.
-        epoch: from which on another image stands in for it.
+        epoch: from which on another image stands in for it; None for a file that is tried in each epoch.
     """
 
     image: int
     file: str
     reason: str
     step: int
-    epoch: int
+    epoch: int | None
 
 
 class Quarantine:
@@ -34,11 +34,15 @@ class Quarantine:
 
     Args:
         path: the file to write; None on ranks that do not write.
-        say: told when it cannot be written.
+        leave_out: leaves an image out from an epoch on (`TrainSamples.leave_out`).
+        say: told when the file cannot be written.
     """
 
-    def __init__(self, path: Path | None, *, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, path: Path | None, *, leave_out: Callable[..., None], say: Callable[[str], None]
+    ) -> None:
         self.path = path
+        self.leave_out = leave_out
         self.say = say
         self.cases: dict[int, Case] = {}
 
@@ -46,23 +50,25 @@ class Quarantine:
         """Takes an image in; returns whether it was not known before."""
         if case.image in self.cases:
             return False
-        self.cases[case.image] = case
+        self._take(case)
         self._write()
         return True
-
-    def out_of(self, epoch: int) -> frozenset[int]:
-        """Numbers of the images that are left out of an epoch."""
-        return frozenset(case.image for case in self.cases.values() if case.epoch <= epoch)
 
     def state(self) -> list[dict[str, Any]]:
         """The cases as plain data."""
         return [case._asdict() for case in self.cases.values()]
 
-    def load_state(self, state: list[Mapping[str, Any]]) -> None:
+    def load_state(self, state: Sequence[Mapping[str, Any]]) -> None:
         """Takes over what `state` returned."""
-        self.cases = {int(case["image"]): Case(**case) for case in state}
-        if self.cases:
+        for case in state:
+            self._take(Case(**case))
+        if state:
             self._write()
+
+    def _take(self, case: Case) -> None:
+        self.cases[case.image] = case
+        if case.epoch is not None:
+            self.leave_out((case.image,), start=case.epoch)
 
     def _write(self) -> None:
         if self.path is None:

@@ -115,6 +115,12 @@ class Rescue:
                 self.take(self.keep())
         return Move.ON
 
+    def note_unread(self, found: Mapping[int, str], path: Callable[[int], str], step: int) -> None:
+        """Names the files of all ranks that could not be read in quarantine.csv: number -> what was wrong."""
+        for part in self.stepper.ranks.gather_all(dict(found)):
+            for number, reason in part.items():
+                self.quarantine.add(Case(number, path(number), reason, step, None))
+
     def sound(self) -> bool:
         """Whether weights and statistics of this rank are finite."""
         state = self.stepper.model.state_dict().values()

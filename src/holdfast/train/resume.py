@@ -16,7 +16,7 @@ from holdfast.train.plan import MemoryPlan
 RESUME_KEYS = frozenset(
     ("device", "ranks", "ddp_timeout", "sync_bn", "workers", "cache", "cache_budget", "epochs", "patience")
 ) | {"val_interval", "save_period", "save_every", "nosave", "noval", "verbose", "plots"} | {
-    "micro_batch", "ckpt", "memory_limit", "headroom"
+    "micro_batch", "ckpt", "memory_limit", "headroom", "read_timeout"
 }
 
 

@@ -293,7 +293,9 @@ def _fit(
         stride=stride,
         flip_index=dataset.flip_idx,
         **settings.part(AugmentSettings),
-        read=TrainReader(train_index, side=largest, store=train_store.store),
+        read=TrainReader(
+            train_index, side=largest, store=train_store.store, timeout=settings.read_timeout
+        ),
     )
     facts = run_facts(
         loaded,
@@ -357,7 +359,7 @@ def _fit(
         **settings.part(DetectionSettings),
         nms=settings.nms,
         single_cls=settings.single_cls,
-        read=EvalReader(val_index, side=imgsz, store=val_store.store),
+        read=EvalReader(val_index, side=imgsz, store=val_store.store, timeout=settings.read_timeout),
         ranks=ranks,
         say=talk,
     )
@@ -368,6 +370,7 @@ def _fit(
         workers=threads,
         seed=settings.seed,
         pin=pin,
+        say=say if settings.verbose else _silent,  # each rank of its own images
         part=ranks.rank,
         parts=ranks.world,
     )
@@ -418,7 +421,9 @@ def _fit(
             progress=progress,
             monitor=monitor,
             interrupt=interrupt,
-            quarantine=Quarantine(folder / "quarantine.csv" if ranks.main else None, say=talk),
+            quarantine=Quarantine(
+                folder / "quarantine.csv" if ranks.main else None, leave_out=samples.leave_out, say=talk
+            ),
             outputs=outputs,
         )
         run.rescue.load_state(rescue)
@@ -432,10 +437,13 @@ def _fit(
         answer = ranks.from_main(lambda: load_model(best).model)
         result = evaluator(answer, on_batch=draw_val if plots else None)
     if ranks.main:
-        write_json(folder / "results.json", results_summary(result.metrics, result.speed))
+        summary = results_summary(result.metrics, result.speed, unread=result.unread)
+        write_json(folder / "results.json", summary)
     if plots:
         reporter.finish(folder, result.metrics)
     talk(table(result.metrics, result.speed))
+    if lost := len(samples.faults.reasons):
+        talk(f"{lost} training images could not be read while the run was under way; others took their place")
     talk(f"results in {folder}")
     return TrainResult(folder, best, result, progress)
 

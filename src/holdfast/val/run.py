@@ -1,8 +1,9 @@
 """Validation: deployed model over letterboxed rectangular batches, scored as COCO counts it.
 
 Boxes go back to original pixels and are clipped there before they are scored. Non-maximum suppression has
-no time limit. Several ranks validate every n-th batch each; rank 0 joins what they found in the order of
-batches, so the result is that of one rank to the last bit.
+no time limit. An image that cannot be read any more counts as one on which nothing was found: the number can
+only be too low then, and is still about the same objects. Several ranks validate every n-th batch each; rank
+0 joins what they found in the order of batches, so the result is that of one rank to the last bit.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class ValResult:
         images: number of images.
         predictions: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU; on
             rank 0 only.
+        unread: how many images could not be read; nothing was found on them.
     """
 
     metrics: DetectionMetrics
@@ -60,6 +62,7 @@ class ValResult:
     losses: tuple[float, float, float] | None
     images: int
     predictions: list[tuple[int, Tensor]]
+    unread: int = 0
 
 
 class _Piece(NamedTuple):
@@ -90,7 +93,8 @@ class Evaluator:
         single_cls: treat all classes as one.
         read: where the images come from; the files when None.
         ranks: the processes that share each validation; this one does all when None.
-        say: told when memory ran out and a batch goes through the network in pieces.
+        say: told when memory ran out and a batch goes through the network in pieces, and what could not be
+            read.
     """
 
     def __init__(
@@ -127,12 +131,15 @@ class Evaluator:
             index, imgsz=imgsz, stride=stride, rect=rect, pad=0.5 if rect else 0.0, batch=batch, read=read
         )
         self.ranks = ranks or Alone()
-        self.pieces = Pieces(batch, device=device, say=lambda text: say(f"validation: {text}"))
+        self.say: Callable[[str], None] = lambda text: say(f"validation: {text}")
+        self._named: set[int] = set()  # images that were said to be unreadable
+        self.pieces = Pieces(batch, device=device, say=self.say)
         self.loader = EvalLoader(
             samples,
             batch=batch,
             workers=workers,
             pin=device.type == "cuda",
+            say=self.say,
             part=self.ranks.rank,
             parts=self.ranks.world,
         )
@@ -166,11 +173,14 @@ class Evaluator:
                     lambda start, stop: self._piece(deployed, batch, start, stop, loss),  # noqa: B023
                 )
                 found = [rows for piece in pieces for rows in piece.found]
+                for at in batch.unread:
+                    found[at] = found[at][:0]  # whatever the network saw in plain gray
                 if on_batch is not None:
                     on_batch(number, batch, found)
                 start = self._now()
                 sums = torch.stack([piece.sums for piece in pieces]).sum(0)
-                parts.append(Part(sums, self._in_original(batch, found)))
+                unread = {int(batch.indices[at]): why for at, why in batch.unread.items()}
+                parts.append(Part(sums, self._in_original(batch, found), unread))
                 clock["postprocess"] += self._now() - start
                 for piece in pieces:
                     for name, spent in zip(clock, piece.seconds, strict=True):
@@ -181,6 +191,18 @@ class Evaluator:
         result = result or shared
         assert result is not None
         return result
+
+    def _say_unread(self, unread: Mapping[int, str]) -> None:
+        """Names each image that could not be read once, and says at each validation how many there are."""
+        for number, why in unread.items():
+            if number not in self._named:
+                self._named.add(number)
+                self.say(why)
+        if unread:
+            self.say(
+                f"{len(unread)} of {len(self.index)} images could not be read and count as images on which "
+                "nothing was found"
+            )
 
     def _piece(
         self, deployed: Detector, batch: Batch, start: int, stop: int, loss: Loss | None
@@ -234,14 +256,17 @@ class Evaluator:
         batches = in_order([parts for parts, _ in told])
         scorer = DetectionEvaluator(self.names)
         sums = torch.zeros(4)
+        unread: dict[int, str] = {}
         for part in batches:
             sums += part.sums
+            unread.update(part.unread)
             for number, rows in part.found:
                 classes, boxes = self.index.labels(number)
                 height, width = self.index.sizes[number].tolist()
                 scorer.update(
                     number, detections=rows, truth_classes=classes, truth_boxes=boxes, size=(height, width)
                 )
+        self._say_unread(unread)
         box, cls, distance = (sums[:3] / sums[3].clamp(min=1.0)).tolist()
         spent = {name: sum(clock[name] for _, clock in told) for name in told[0][1]}
         images = len(self.index)
@@ -251,6 +276,7 @@ class Evaluator:
             (box, cls, distance) if with_loss else None,
             images,
             [pair for part in batches for pair in part.found],
+            len(unread),
         )
 
     def close(self) -> None:
@@ -347,7 +373,9 @@ def validate_settings(
         max_det=settings.max_det,
         nms=settings.nms,
         single_cls=settings.single_cls,
-        read=EvalReader(index, side=settings.imgsz, store=opened.store),
+        read=EvalReader(
+            index, side=settings.imgsz, store=opened.store, timeout=settings.read_timeout
+        ),
     )
     if settings.verbose:
         say(f"device: {device.note}; precision: {precision.note}")
@@ -362,7 +390,7 @@ def validate_settings(
         evaluator.close()
         opened.close()
     folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
-    write_json(folder / "results.json", results_summary(result.metrics, result.speed))
+    write_json(folder / "results.json", results_summary(result.metrics, result.speed, unread=result.unread))
     if settings.save_json:
         save_predictions(result, index, folder / "predictions.json", coco=_is_coco(dataset.path))
     if settings.save_txt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Protocol, TypeVar
 
@@ -45,10 +45,12 @@ class Part:
     Attributes:
         sums: (4,) numerators of the three losses and their normaliser, on the CPU.
         found: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU.
+        unread: dataset index of each image that could not be read -> why.
     """
 
     sums: Tensor
     found: list[tuple[int, Tensor]]
+    unread: dict[int, str] = field(default_factory=dict)
 
 
 def in_order(ranks: Sequence[Sequence[Part]]) -> list[Part]:
