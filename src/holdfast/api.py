@@ -171,7 +171,7 @@ class YOLO:
             Metrics of the best weights on the validation images.
         """
         values = tidy(TrainSettings, keys)
-        if values.get("resume"):
+        if values.get("resume") and values["resume"] != "auto":
             if values["resume"] is True and self._source.endswith(".pt"):
                 values["resume"] = self._source
         else:
@@ -249,14 +249,35 @@ class YOLO:
 
 
 def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
-    """Runs `holdfast train`: here, or in one process per device when settings name several."""
-    if not settings.resume:
+    """Runs `holdfast train`: here, or in one process per device when settings name several or ask for
+    supervision.
+    """
+    if settings.resume in (False, "auto"):
         settings.require("model", "data")
     _say_notes(settings.notes, settings.verbose, say)
     from holdfast.launching import launch_train, processes
 
-    count = processes(settings)
-    return launch_train(settings, count, say=say) if count > 1 else train_here(settings, say=say)
+    settings = _with_located(settings, "model", "weights", "pretrained")
+    count = processes(settings, say)
+    return launch_train(settings, count, say=say) if count else train_here(settings, say=say)
+
+
+def resume(run: str | Path | None = None, *, say: Say = print, **keys: Any) -> TrainResult:
+    """Goes on with a training as `holdfast resume` does.
+
+    Args:
+        run: a run folder or a checkpoint; None takes the newest run of `project`.
+        say: where lines go.
+        keys: keys of `holdfast train` that may change, such as `epochs`, `device`, `workers` and `data`.
+
+    Returns:
+        What the finished run leaves.
+
+    Raises:
+        SettingsError: a key that may not change, or a run that has finished.
+        WeightsError: a checkpoint that cannot be used.
+    """
+    return run_train(TrainSettings(**{**keys, "resume": True if run is None else str(run)}), say=say)
 
 
 def train_here(
@@ -278,8 +299,6 @@ def train_here(
     from holdfast.train.session import fit
     from holdfast.val.run import Evaluator
 
-    if not settings.resume:
-        settings = _with_located(settings, "model", "weights", "pretrained")
     return fit(
         settings,
         make_evaluator=Evaluator,

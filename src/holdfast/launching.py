@@ -1,5 +1,5 @@
-"""A training on several devices from one command: writes down what to train, starts a process for each
-device (train/launch.py), and hands back what rank 0 left.
+"""A training in processes of their own, one for each device: writes down what to train, starts them, again
+when one is lost (train/launch.py), and hands back what rank 0 left.
 
 Parent and ranks talk through a folder only they can read: the settings as YAML, the run folder once rank 0
 has made it, a user's mistake as JSON, and rank 0's result.
@@ -8,26 +8,39 @@ has made it, a user's mistake as JSON, and rank 0's result.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
 from holdfast import errors
-from holdfast.errors import HoldfastError, RankError
+from holdfast.errors import HoldfastError, RankError, SettingsError
+from holdfast.runs import SideFiles
 from holdfast.settings import TrainSettings
 from holdfast.settings.components import usable_cores
 
 if TYPE_CHECKING:
-    from holdfast.train.launch import Child
+    from holdfast.train.launch import Child, Loss
     from holdfast.train.session import TrainResult
 
 _FINAL = {code for code in range(1, 11) if code != RankError.exit_code}  # errors of ours that stay
+_FINAL |= {128 + signal.SIGINT, 128 + signal.SIGTERM}  # asked to stop, by itself, and saved
+_POSITION = """
+import json, sys
+sys.path[:] = sys.argv[2:]
+from pathlib import Path
+from holdfast.train.checkpoint import read_checkpoint
+print(json.dumps(read_checkpoint(Path(sys.argv[1]))[0]["progress"]))
+"""
 _START = "import sys; sys.path[:] = sys.argv[3:]; from holdfast.cli.rank import main; main(*sys.argv[1:3])"
 
 
@@ -76,25 +89,36 @@ class Notes:
         self._errors.mkdir()
 
 
-def processes(settings: TrainSettings) -> int:
-    """Returns how many processes this one has to start: 1 means none, it trains itself."""
-    from holdfast.train.dist import place
+def processes(settings: TrainSettings, say: Callable[[str], None]) -> int:
+    """Returns how many processes this one has to start: 0 means none, it trains itself.
 
-    if place().world > 1:
-        return 1
-    if settings.resume and settings.processes == 1 and not {"device", "ranks"} & settings.given().keys():
+    Raises:
+        SettingsError: `supervise` under another launcher.
+    """
+    if settings.supervise is True and ("RANK" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ):
+        raise SettingsError(
+            "Another launcher has started this process, so supervise=True is not possible.",
+            hint="torchrun starts lost processes again by itself: --max-restarts 3.",
+        )
+    if settings.resume and not {"device", "ranks", "supervise"} & settings.given().keys():
+        from holdfast.train.dist import place
         from holdfast.train.session import beginning
 
-        settings, _, _ = beginning(settings, None, place(), _unsaid)
-    return settings.processes
+        settings, _, _ = beginning(settings, None, place(), say)
+    if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
+        return 0
+    return settings.processes if settings.processes > 1 or settings.supervise is True else 0
 
 
 def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], None]) -> TrainResult:
-    """Trains in `count` processes, which are started again from the last checkpoint when one is lost.
+    """Trains in `count` processes, which are started again from the last checkpoint when one is lost, unless
+    `supervise` is off. Each loss leaves a page in the folder `incidents` of the run.
 
     Raises:
         HoldfastError: what a rank said about settings, data or devices; or ranks are lost again and again.
     """
+    from holdfast.memory.kills import oom_kills
+    from holdfast.train.incident import next_page, page
     from holdfast.train.launch import Child, Final, Store, supervise
 
     with tempfile.TemporaryDirectory(prefix="holdfast-") as name:
@@ -105,9 +129,12 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
         package = str(Path(__file__).parents[1])
         command = [sys.executable, "-c", _START, str(notes.settings), name, package, *filter(None, sys.path)]
         stores: list[Store] = []
+        files, kills = SideFiles(say), oom_kills()
 
         def start() -> Sequence[Child]:
             notes.begin()
+            if count == 1:
+                return [Child(command, {"RANK": "0"})]
             stores[:] = [Store(count)]
             threads = max(usable_cores() // count, 1)
             return [Child(command, stores[0].environment(rank, threads=threads)) for rank in range(count)]
@@ -117,8 +144,18 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
             last = None if folder is None else folder / "weights" / "last.pt"
             return last.stat().st_mtime_ns if last is not None and last.is_file() else None
 
+        def lost(loss: Loss, done: str) -> None:
+            folder = notes.folder
+            if folder is not None and folder.is_dir():
+                found = _position(folder / "weights" / "last.pt", [package, *sys.path])
+                text = page(loss, done, folder, position=found, kills=oom_kills() - kills)
+                path = next_page(folder)
+                files.write(path, text.encode())
+                say(f"what is known about it: {path}")
+
+        retries = 0 if settings.supervise is False else 3
         try:
-            supervise(start, mark=mark, final=_FINAL, say=say)
+            supervise(start, mark=mark, final=_FINAL, say=say, lost=lost, retries=retries)
         except (KeyboardInterrupt, SystemExit):  # asked to stop: rank 0 says what it saved
             told = notes.error()
             if told is None:
@@ -134,5 +171,13 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
         return result
 
 
-def _unsaid(text: str) -> None:
-    """The rank that trains will say it."""
+def _position(checkpoint: Path, paths: Sequence[str]) -> dict[str, int]:
+    """Where a checkpoint stands; read by a process of its own, because this one stays small. Empty where that
+    cannot be had.
+    """
+    command = [sys.executable, "-c", _POSITION, str(checkpoint), *filter(None, paths)]
+    with suppress(OSError, ValueError, subprocess.SubprocessError):
+        found = subprocess.run(command, capture_output=True, timeout=120, check=True)
+        position: dict[str, int] = json.loads(found.stdout)
+        return position
+    return {}

@@ -1,5 +1,5 @@
-"""Run folders: numbered names, atomic files, one CSV row per epoch. Layer 3: used by train, val, predict
-and report.
+"""Run folders: numbered names, atomic files, one CSV row per epoch, and files whose failure ends nothing.
+Layer 3: used by train, val, predict and report.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -86,7 +86,64 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a mapping as indented JSON, atomically."""
-    write_atomic(path, (json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n").encode())
+    write_atomic(path, as_json(content))
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """A mapping as indented JSON."""
+    return (json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+
+class SideFiles:
+    """What a run writes beside its checkpoints: a disk that refuses it is said once, and ends nothing.
+
+    Texts wait in memory and are tried again with the next one; pictures are left out.
+
+    Args:
+        say: told what cannot be written, once for each cause, and that it could be written again.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: set[str] = set()
+        self._waiting: dict[Path, bytes] = {}
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Writes a file as `replacing` does, now or when the disk takes it."""
+        self._waiting[path] = data
+        self.retry()
+
+    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Writes a mapping as indented JSON, now or when the disk takes it."""
+        self.write(path, as_json(content))
+
+    def retry(self) -> None:
+        """Tries again what the disk has refused."""
+        for path, data in list(self._waiting.items()):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+                write_atomic(path, data)
+            except OSError as error:
+                self._note(path, error, "it is tried again")
+                continue
+            del self._waiting[path]
+            if self._said and not self._waiting:
+                self._said.clear()
+                self._say(f"{path} could be written again")
+
+    @contextmanager
+    def spared(self, path: Path) -> Iterator[None]:
+        """Work on a file that may be missing in the end: errors of the disk are said and passed over."""
+        try:
+            yield
+        except OSError as error:
+            self._note(path, error, "it is left out")
+
+    def _note(self, path: Path, error: OSError, outcome: str) -> None:
+        reason = error.strerror or str(error)
+        if reason not in self._said:
+            self._said.add(reason)
+            self._say(f"{path} cannot be written ({reason}); the run goes on, and {outcome}")
 
 
 class CsvLog:
@@ -97,16 +154,26 @@ class CsvLog:
         path: the file.
         columns: header, in order.
         keep_rows: rows of an earlier part of the same run that stay.
+        known: those rows, where the checkpoint has them; None takes them from the file.
+
+    Attributes:
+        rows: the cells of all rows.
     """
 
-    def __init__(self, path: Path, columns: tuple[str, ...], *, keep_rows: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        columns: tuple[str, ...],
+        *,
+        keep_rows: int = 0,
+        known: Sequence[Sequence[str]] | None = None,
+    ) -> None:
         self.path = path
         self.columns = columns
-        self._rows: list[list[str]] = []
-        if keep_rows and path.exists():
+        self.rows: list[list[str]] = [list(row) for row in known or ()][:keep_rows]
+        if known is None and keep_rows and path.exists():
             with path.open(newline="", encoding="utf-8") as file:
-                self._rows = list(csv.reader(file))[1 : keep_rows + 1]
-        self._write()
+                self.rows = list(csv.reader(file))[1 : keep_rows + 1]
 
     def append(self, row: Mapping[str, float | int | None]) -> None:
         """Adds one row; a missing or None value leaves its cell empty.
@@ -114,10 +181,15 @@ class CsvLog:
         Raises:
             OSError: the file cannot be written now; the row comes with the next one.
         """
-        self._rows.append(["" if row.get(name) is None else f"{row[name]:.6g}" for name in self.columns])
-        self._write()
+        self.rows.append(["" if row.get(name) is None else f"{row[name]:.6g}" for name in self.columns])
+        self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Writes the rows there are.
+
+        Raises:
+            OSError: the file cannot be written now.
+        """
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([self.columns, *self._rows])
+        csv.writer(text).writerows([self.columns, *self.rows])
         write_atomic(self.path, text.getvalue().encode())

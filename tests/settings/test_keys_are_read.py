@@ -32,7 +32,7 @@ PLACES = {
     PlanSettings: "planning.py",
 }
 # Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
-ELSEWHERE = {"hyp", "workers", "model", "source", "ranks"}
+ELSEWHERE = {"hyp", "workers", "model", "source", "ranks", "supervise"}
 
 
 @pytest.mark.parametrize("kind", PLACES)

@@ -202,7 +202,7 @@ def test_args_yaml_restores_the_run_without_the_hyp_file(tmp_path: Path) -> None
     hyp = tmp_path / "mine.yaml"
     hyp.write_text("scale: 0.9")
     settings = TrainSettings(hyp=hyp, freeze=[0, "neck"], data="ä b.yaml", resume=True)
-    settings.dump(tmp_path / "args.yaml")
+    (tmp_path / "args.yaml").write_text(settings.as_yaml(), encoding="utf-8")
     hyp.unlink()
     again = TrainSettings.load(tmp_path / "args.yaml")
     assert again == settings

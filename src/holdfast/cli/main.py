@@ -68,6 +68,13 @@ def _train(words: list[str]) -> None:
     api.run_train(settings)
 
 
+def _resume(words: list[str]) -> None:
+    from pathlib import Path
+
+    named = bool(words) and not words[0].startswith("--") and ("=" not in words[0] or Path(words[0]).exists())
+    _train([f"resume={words[0]}", *words[1:]] if named else ["resume=true", *words])
+
+
 def _val(words: list[str]) -> None:
     from holdfast.cli.parse import parse
     from holdfast.settings import ValSettings
@@ -171,6 +178,10 @@ def _help(words: list[str]) -> None:
     if verb not in _VERBS:
         raise SettingsError(f"There is no verb '{verb}'.", hint=did_you_mean(verb, _VERBS).strip())
     text = _VERBS[verb][0]
+    if verb == "resume":
+        usage = "Usage: holdfast resume [RUN] [--key value | key=value] ..."
+        print("\n".join([f"{text}.", "", usage, "", *_RESUME]))
+        return
     if verb not in ("train", "val", "predict", "demo", "check", "plan", "convert", "download"):
         print(f"{text}.\n\nUsage: holdfast {verb}")
         return
@@ -185,8 +196,20 @@ def _no_more(words: list[str]) -> None:
         raise SettingsError(f"This verb takes no keys, but '{words[0]}' was given.")
 
 
+_RESUME = (
+    "RUN is a run folder or a checkpoint; without it the newest run goes on.",
+    "Keys are those of 'holdfast train' that may change, such as --epochs, --device, --workers and --data.",
+    "",
+    "Examples",
+    "  holdfast resume runs/train/exp",
+    "  holdfast resume runs/train/exp/weights/last.pt --epochs 200",
+    "",
+    "'holdfast train ... --name NAME --resume auto' starts a run, or goes on with it when there is one.",
+)
+
 _VERBS: dict[str, tuple[str, Callable[[list[str]], int | None]]] = {
     "train": ("Train a model on a data set", _train),
+    "resume": ("Go on with a training that was stopped, killed or is to have more epochs", _resume),
     "val": ("Measure precision, recall and AP of a model on a data set", _val),
     "predict": ("Detect objects in images and videos", _predict),
     "demo": ("Draw a small data set, train on it, validate and detect", _demo),

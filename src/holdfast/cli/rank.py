@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import os
 import pickle
@@ -24,6 +25,7 @@ def main(settings: str, folder: str) -> None:
     from holdfast.train.launch import CRASHED, end_with_parent
 
     end_with_parent()
+    faulthandler.enable()  # a library that crashes leaves a word about where
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     try:

@@ -173,13 +173,13 @@ class Settings(BaseModel):
         values = {key: getattr(self, key) for key in keys}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
-    def dump(self, path: Path) -> None:
-        """Writes every key to a YAML file (`args.yaml` of a run)."""
-        path.write_text(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    def as_yaml(self) -> str:
+        """Every key as YAML (`args.yaml` of a run)."""
+        return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads what `dump` wrote; its values are complete, so the `hyp` file is not read again."""
+        """Reads a file of what `as_yaml` gave; they are complete, so no `hyp` file is read again."""
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:

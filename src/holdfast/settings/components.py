@@ -56,7 +56,7 @@ AmpType = Annotated[
                     if isinstance(value, str) else value)]
 Duration = Annotated[float, BeforeValidator(as_seconds)]
 Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
-SyncNorm = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
+AutoSwitch = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
 Cache = Annotated[Literal["off", "ram", "disk"], BeforeValidator(_cache)]
 Workers = Annotated[int, BeforeValidator(lambda value: MAX_WORKERS if value == "auto" else value)]
@@ -123,8 +123,10 @@ class RanksSettings(DeviceSettings):
     ranks: int = Field(1, ge=1, le=1024, description="processes on the CPU, which share each batch")
     ddp_timeout: float = Field(
         600.0, gt=0, le=86400, description="seconds that processes of a run wait for each other")
-    sync_bn: SyncNorm = Field(
+    sync_bn: AutoSwitch = Field(
         "auto", description="batch-norm statistics over all processes; auto where each has under 16 images")
+    supervise: AutoSwitch = Field(
+        "auto", description="start a crashed run again from its last checkpoint; auto: on several devices")
 
     @model_validator(mode="after")
     def _one_count(self) -> Self:
@@ -321,9 +323,10 @@ class TrainRunSettings(Settings):
         600.0, ge=0, description="save last.pt every so often in mid-epoch too: 10m, 90s, 1h; 0 does not")
     save_period: int = Field(-1, ge=-1, description="keep an extra checkpoint every N epochs; -1 keeps none")
     plots: bool = Field(True, description="draw curves, labels and example batches")
-    resume: Switch = Field(False, description="last.pt of the run to continue; bare: the newest run")
+    resume: Switch = Field(
+        False, description="run folder or checkpoint to continue; bare: the newest run; auto: this --name's")
     project: Text = Field("runs/train", description="folder that holds the runs")
-    name: Text = Field("exp", description="folder of this run; numbered when it exists")
+    name: Text = Field("exp", description="folder of this run; numbered when it exists, not by resume=auto")
 
 
 class ValRunSettings(Settings):

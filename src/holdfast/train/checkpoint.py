@@ -60,7 +60,7 @@ def snapshot(
     rescue: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Copies the full state of a run to the CPU; training may go on while the copy is written, together with
-    the run's `settings` and `facts` (decisions, data fingerprint), which are plain data.
+    `rows` of results.csv, `settings` and `facts` (decisions, data fingerprint), which are plain data.
 
     Args:
         items: (n, 3) losses of the steps done in the epoch under way.
@@ -139,7 +139,7 @@ def write(path: Path, content: dict[str, Any], *, keep_previous: bool) -> None:
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
     """Reads a full checkpoint without executing anything from it; falls back to the previous file when it
-    is damaged.
+    is damaged or gone.
 
     Returns:
         The content, and the file it was read from.
@@ -147,13 +147,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
     Raises:
         WeightsError: the file is missing, damaged, from another program, or holds weights only.
     """
-    if not path.is_file():
+    previous = path.with_suffix(".previous.pt")
+    if not path.is_file() and not previous.is_file():
         raise WeightsError(
             f"{path}: there is no such checkpoint.", hint="Give the path of a run's weights/last.pt."
         )
-    content = read_own(path)
-    if content is None or not is_intact(content):
-        previous = path.with_suffix(".previous.pt")
+    content = _intact(path) if path.is_file() else None
+    if content is None:
         if previous.is_file():
             return read_checkpoint(previous)
         raise WeightsError(
@@ -165,6 +165,17 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
             f"{path}: holds weights only, so it cannot be resumed.", hint="Resume from last.pt beside it."
         )
     return content, path
+
+
+def _intact(path: Path) -> dict[str, Any] | None:
+    """A checkpoint's content; None when it is damaged or not one of ours."""
+    try:
+        content = read_own(path)
+    except WeightsError:  # a flipped bit may look like anything, a newer version too
+        if path.with_suffix(".previous.pt").is_file():
+            return None
+        raise
+    return content if content is not None and is_intact(content) else None
 
 
 def restore(

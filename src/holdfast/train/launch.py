@@ -54,21 +54,24 @@ class Loss:
     Attributes:
         rank: its number.
         code: its exit code; negative for a signal.
-        tail: what it said last on its standard error; of rank 0 nothing, as it was shown at once.
+        tail: what it said last on its standard error; that of rank 0 was shown at once.
+        alone: whether there was no other child.
     """
 
     rank: int
     code: int
     tail: tuple[str, ...]
+    alone: bool = False
 
     def __str__(self) -> str:
+        who = "the training" if self.alone else f"rank {self.rank}"
         if self.code >= 0:
-            return f"rank {self.rank} ended with code {self.code}"
+            return f"{who} ended with code {self.code}"
         try:
             name = signal.Signals(-self.code).name
         except ValueError:
             name = f"signal {-self.code}"
-        return f"rank {self.rank} was ended by {name}"
+        return f"{who} was ended by {name}"
 
 
 class Final(Exception):
@@ -121,6 +124,7 @@ def supervise(
     mark: Callable[[], object],
     final: Collection[int],
     say: Callable[[str], None],
+    lost: Callable[[Loss, str], None] | None = None,
     retries: int = 3,
     pause: float = 1.0,
     grace: float = 10.0,
@@ -132,6 +136,7 @@ def supervise(
         mark: something that changes when a lost attempt has got on, such as the time of its checkpoint.
         final: exit codes that no new start would mend.
         say: where lines go.
+        lost: told each loss, and what is done about it, a sentence.
         retries: starts in a row that may bring nothing.
         pause: seconds before the first new start; twice as long after each that brought nothing.
         grace: seconds between asking children to end, after a loss, and killing them. When this process is
@@ -151,17 +156,23 @@ def supervise(
                 return
             if loss.code in final:
                 raise Final(loss)
-            for line in loss.tail:
+            for line in loss.tail if loss.rank else ():
                 say(f"rank {loss.rank}: {line}")
             barren, seen = (1 if mark() != seen else barren + 1), mark()
             if barren > retries:
+                count = f"{barren} attempts in a row ended so without getting on" if retries else ""
+                if lost is not None:
+                    lost(loss, f"given up: {count or 'nothing is started again'}")
                 raise RankError(
-                    f"{str(loss).capitalize()}; {barren} attempts in a row ended so without getting on.",
+                    f"{str(loss).capitalize()}{'; ' if count else ''}{count}.",
                     hint="See what it said above; the run can be continued with --resume.",
                 )
             wait = min(pause * 2.0 ** (barren - 1), _LONGEST_WAIT)
             again = f" (start {barren} of {retries} without progress)" if barren > 1 else ""
-            say(f"{loss}; all ranks start again in {wait:g} s{again}")
+            done = f"{'it starts' if loss.alone else 'all ranks start'} again in {wait:g} s{again}"
+            say(f"{loss}; {done}")
+            if lost is not None:
+                lost(loss, done)
             signals.sleep(wait)
 
 
@@ -184,7 +195,7 @@ def _attempt(
     crew: list[_Running] = []
     try:
         for rank, child in enumerate(children):
-            crew.append(_Running(rank, child))
+            crew.append(_Running(rank, child, alone=len(children) == 1))
         lost_at = 0.0
         while any(member.alive for member in crew):
             if signals.caught:
@@ -238,26 +249,28 @@ def _end(crew: Sequence[_Running], grace: float) -> None:
 class _Running:
     """A child that was started."""
 
-    def __init__(self, rank: int, child: Child) -> None:
+    def __init__(self, rank: int, child: Child, *, alone: bool) -> None:
         self.rank = rank
+        self.alone = alone
         self.tail: deque[str] = deque(maxlen=_TAIL)
-        shown = rank == 0
         self.process = subprocess.Popen(
             list(child.command),
             env={**os.environ, **child.environment},
             stdin=subprocess.PIPE,
-            stderr=None if shown else subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        self._reader: threading.Thread | None = None
-        if self.process.stderr is not None:
-            self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
-            self._reader.start()
+        assert self.process.stderr is not None
+        self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
+        self._reader.start()
 
     def _read(self, pipe: IO[bytes]) -> None:
         with suppress(ValueError, OSError):
             for line in pipe:
                 self.tail.append(line.decode(errors="replace").rstrip())
+                if self.rank == 0:
+                    sys.stderr.write(line.decode(errors="replace"))
+                    sys.stderr.flush()
 
     @property
     def alive(self) -> bool:
@@ -269,11 +282,11 @@ class _Running:
                 self.process.send_signal(number)
 
     def loss(self) -> Loss:
-        if self._reader is not None:
-            self._reader.join(1.0)
-        return Loss(self.rank, self.process.returncode, tuple(self.tail))
+        self._reader.join(1.0)
+        return Loss(self.rank, self.process.returncode, tuple(self.tail), self.alone)
 
     def close(self) -> None:
+        self._reader.join(1.0)
         for pipe in (self.process.stdin, self.process.stderr):
             if pipe is not None:
                 with suppress(OSError):

@@ -74,6 +74,11 @@ class Plan:
     save_last: bool
     save_period: int
 
+    def over(self, progress: Progress) -> bool:
+        """Whether nothing is left to do: all epochs are done, or patience has run out."""
+        waited = progress.epoch - 1 - progress.best_epoch
+        return progress.epoch >= self.epochs or (0 < self.patience <= waited and progress.best_epoch >= 0)
+
 
 @dataclass(kw_only=True)
 class Outputs:
@@ -147,7 +152,7 @@ class Run:
             Diverged: steps do not stay finite, whatever was tried; the last good state is on disk.
         """
         plan, progress = self.plan, self.progress
-        while progress.epoch < plan.epochs:
+        while not plan.over(progress):
             epoch = progress.epoch
             last = epoch + 1 == plan.epochs
             result = None
@@ -166,15 +171,14 @@ class Run:
                 self._save_best()
             self._note_epoch(_row(epoch, progress.seconds, stats, result, self.stepper))
             self.monitor.report(stats, _note(result))
-            stop = 0 < plan.patience <= epoch - progress.best_epoch and progress.best_epoch >= 0
-            for name in _due(plan, epoch, ends=last or stop):
+            over = plan.over(progress)
+            for name in _due(plan, epoch, ends=over):
                 self._save(name)
-            if stop and not last:
+            if over and not last:
                 self.monitor.say(
                     f"stopped: no better fitness for {plan.patience} epochs; the best was epoch "
                     f"{progress.best_epoch + 1}"
                 )
-                break
         self._flush()
         return progress
 
@@ -243,7 +247,7 @@ class Run:
         done = self.progress.step
         saved = "" if self.outputs is None else f", saved in {self.outputs.saver.folder / 'last.pt'}"
         raise self.interrupt.stopped(
-            f"Stopped after step {done}{saved}.", hint="Go on with the same command and --resume."
+            f"Stopped after step {done}{saved}.", hint="Go on with 'holdfast resume RUN', or --resume auto."
         )
 
     def _save(self, name: str) -> None:
@@ -253,7 +257,12 @@ class Run:
         copy = self._snapshot()
         if self.progress.batch == 0 or self.stepper.ranks.world == 1:  # where all ranks have one
             self.rescue.take(copy)
-        content = {**copy, "settings": self.outputs.settings, "facts": self.outputs.facts}
+        content = {
+            **copy,
+            "rows": [list(row) for row in self.outputs.csv.rows],
+            "settings": self.outputs.settings,
+            "facts": self.outputs.facts,
+        }
         self.outputs.saver.put(name, content, keep_previous=name == "last.pt")
 
     def _snapshot(self) -> dict[str, Any]:

@@ -1,9 +1,16 @@
-"""From where a run goes on: a checkpoint that was named, the newest one, or the one of the same launch."""
+"""From where a run goes on: a checkpoint that was named, the newest one, or the one of the same launch; and
+what a run that goes on keeps.
+
+Unusual: a checkpoint may come from anywhere. Its settings hold, but never say where files are written: that
+is the run folder it lies in, or else a new one where this user has runs.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,31 +20,53 @@ from holdfast.train.checkpoint import read_checkpoint
 from holdfast.train.dist import Place
 from holdfast.train.plan import MemoryPlan
 
-RESUME_KEYS = frozenset(
-    ("device", "ranks", "ddp_timeout", "sync_bn", "workers", "cache", "cache_budget", "epochs", "patience")
-) | {"val_interval", "save_period", "save_every", "nosave", "noval", "verbose", "plots"} | {
-    "micro_batch", "ckpt", "memory_limit", "headroom", "read_timeout"
-}
+AUTO = "auto"
+RESUME_KEYS = frozenset((
+    "device", "ranks", "ddp_timeout", "sync_bn", "supervise", "data", "workers", "cache", "cache_budget",
+    "epochs", "patience", "val_interval", "save_period", "save_every", "nosave", "noval", "verbose", "plots",
+    "micro_batch", "ckpt", "memory_limit", "headroom", "read_timeout",
+))  # fmt: skip
+_PLACE = ("project", "name", "exist_ok")  # where a run is written: never taken from a checkpoint
 
 
-def resume_path(asked: bool | str, project: Path, folder: Path | None, place: Place) -> Path | None:
+def resume_path(
+    asked: bool | str, project: Path, name: str, folder: Path | None, place: Place
+) -> Path | None:
     """Returns the checkpoint to go on from; None starts anew.
 
     Args:
-        asked: True takes the newest run of `project`, a text names a checkpoint or a run folder.
+        asked: True takes the newest run of `project`, `auto` the run `name` if it has a checkpoint; another
+            text names a checkpoint or a run folder.
         folder: the run folder of an earlier attempt of the same run; its checkpoint comes first.
         place: names the launch; one that torchrun has started again finds the run it had begun.
 
     Raises:
         SettingsError: True, and there is no run.
     """
+    if asked == AUTO:
+        folder = folder or project / name
     folder = folder or (None if asked else folder_of_launch(project, place))
-    if folder is not None and (folder / "weights" / "last.pt").is_file():
+    if folder is not None and _has_checkpoint(folder):
         return folder / "weights" / "last.pt"
     if asked is True:
         return _newest(project)
-    path = Path(asked) if asked else None
-    return path / "weights" / "last.pt" if path is not None and path.is_dir() else path
+    if not asked or asked == AUTO:
+        return None
+    path = Path(asked)
+    return path / "weights" / "last.pt" if path.is_dir() else path
+
+
+def run_folder(path: Path) -> Path | None:
+    """Returns the run folder that a checkpoint lies in; None where it lies somewhere else."""
+    if len(path.parts) < 3:
+        path = Path(os.path.abspath(path))
+    folder = path.parent.parent
+    known = any((folder / name).is_file() for name in ("args.yaml", "manifest.json", "results.csv"))
+    return folder if path.parent.name == "weights" and known else None
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / "weights" / name).is_file() for name in ("last.pt", "last.previous.pt"))
 
 
 def resume(
@@ -46,6 +75,7 @@ def resume(
     """Returns the values of settings, and the checkpoint, of a run that goes on.
 
     The run's own settings hold; of the new ones only `RESUME_KEYS` count, others that differ are refused.
+    Where it is written is not up to the checkpoint.
 
     Args:
         path: the checkpoint.
@@ -59,17 +89,52 @@ def resume(
     """
     content, read = read_checkpoint(path)
     if read != path:
-        read.replace(path)  # or the next checkpoint would keep the damaged file as the previous one
-        say(f"{path} is damaged; going on from the checkpoint before it")
+        gone = "damaged" if path.is_file() else "gone"
+        with suppress(OSError):  # in its place, or the next one would keep the damaged file as the previous
+            read.replace(path)
+        say(f"{path} is {gone}; going on from the checkpoint before it")
     stored = content["settings"]
-    new = {key: plain[key] for key in given if key not in ("resume", "project", "hyp")}
+    folder = run_folder(path)
+    new = {key: plain[key] for key in given if key not in ("resume", "hyp", "project", "exist_ok")}
     refused = [key for key, value in new.items() if key not in RESUME_KEYS and value != stored.get(key)]
+    if "name" in refused and (folder is None or new["name"] == folder.name):
+        refused.remove("name")
     if refused:
         raise SettingsError(
             f"A resumed run keeps its settings, but {', '.join(sorted(refused))} differ from {path}.",
-            hint=f"Only {', '.join(sorted(RESUME_KEYS))} may change.",
+            hint="Give another --name to start a new run." if plain["resume"] == AUTO else
+            f"Only {', '.join(sorted(RESUME_KEYS))} may change.",
         )
-    return {**stored, **{key: value for key, value in new.items() if key in RESUME_KEYS}}, content
+    where = {key: plain[key] for key in _PLACE} if folder is None else {"project": str(folder.parent)}
+    changed = {key: value for key, value in new.items() if key in RESUME_KEYS}
+    return {**stored, **changed, **where, "resume": False}, content
+
+
+def refuse_finished(
+    folder: Path | None, *, over: bool, asked: bool | str, epochs: int, say: Callable[[str], None]
+) -> None:
+    """Ends the resumption of a run that has nothing left to do; one whose end was cut short does it again.
+
+    Args:
+        folder: its folder.
+        over: whether all its epochs are done, or patience ran out.
+        asked: how it was asked for; `auto`, and False where a run was started again, repeat the end.
+
+    Raises:
+        SettingsError: it has finished.
+    """
+    done = None if folder is None else folder / "results.json"
+    if not over:
+        if done is not None:
+            with suppress(OSError):
+                done.unlink(missing_ok=True)  # it speaks of an earlier end
+        return
+    if done is not None and done.is_file() and asked not in (AUTO, False):
+        raise SettingsError(
+            f"This run of {epochs} epochs has finished, or its patience is over: there is nothing to resume.",
+            hint="Give more with --epochs or --patience, or start a new run with --weights.",
+        )
+    say("all epochs of this run are done; its final validation is done again")
 
 
 def earlier_plan(
@@ -98,6 +163,20 @@ def earlier_plan(
     return plan if again in plan.reasons else replace(plan, reasons=(*plan.reasons, again))
 
 
+def compared(plan: MemoryPlan, content: Mapping[str, Any] | None) -> MemoryPlan:
+    """Returns a plan that says, in a run that goes on, how it differs from the one before."""
+    before = None if content is None else content["facts"].get("plan")
+    if before is None:
+        return plan
+    now = plan.as_dict()
+    keys = [key for key in ("micro_batch", "recompute", "precision") if now[key] != before.get(key)]
+    if not keys:
+        return plan
+    changes = ", ".join(f"{key} {now[key]} instead of {before.get(key)}" for key in keys)
+    text = f"not the plan of the part before: {changes}; equal up to rounding, not bit by bit"
+    return replace(plan, reasons=(*plan.reasons, text))
+
+
 def folder_of_launch(project: Path, place: Place) -> Path | None:
     """Returns the folder of the run that this launch had begun before torchrun started its ranks again."""
     if not place.restarts or not place.launch:
@@ -115,10 +194,10 @@ def _launch(manifest: Path) -> str:
 
 
 def _newest(project: Path) -> Path:
-    found = sorted(project.glob("*/weights/last.pt"), key=lambda p: p.stat().st_mtime)
+    found = sorted(project.glob("*/weights/last*.pt"), key=lambda p: p.stat().st_mtime)
     if not found:
         raise SettingsError(
             f"There is no run to resume in {project}.",
             hint="Name one: --resume runs/train/exp/weights/last.pt.",
         )
-    return found[-1]
+    return found[-1].with_name("last.pt")

@@ -50,9 +50,13 @@ class Saver:
         return self.every > 0 and time.monotonic() - self._since >= self.every and not self._jobs
 
     def put(self, name: str, content: dict[str, Any], *, keep_previous: bool = False) -> None:
-        """Has a snapshot written as `name`; one of the same name that still waits is dropped."""
+        """Has a snapshot written as `name`, after those that wait; one of the same name is dropped.
+
+        So a last.pt never speaks of a best.pt that is not there yet.
+        """
         with self._changed:
             self._since = time.monotonic()
+            self._jobs.pop(name, None)
             self._jobs[name] = content, keep_previous
             self._changed.notify_all()
 

@@ -25,14 +25,13 @@ from holdfast.data.reader import EvalReader, TrainReader, recent_bytes
 from holdfast.data.samples import TrainSamples
 from holdfast.data.splits import split_index
 from holdfast.devices import choose_precision
-from holdfast.errors import SettingsError
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import load_model
 from holdfast.losses.detect import criterion
 from holdfast.memory.budget import trim
 from holdfast.models.detector import Detector
 from holdfast.nn.sync_norm import synchronise
-from holdfast.runs import CsvLog, new_run_folder, write_json
+from holdfast.runs import CsvLog, SideFiles, new_run_folder
 from holdfast.settings import TrainSettings
 from holdfast.settings.components import (
     AugmentSettings,
@@ -61,7 +60,16 @@ from holdfast.train.optim import (
 from holdfast.train.plan import tightest
 from holdfast.train.planner import most_boxes, plan_run
 from holdfast.train.quarantine import Quarantine
-from holdfast.train.resume import earlier_plan, folder_of_launch, resume, resume_path
+from holdfast.train.resume import (
+    AUTO,
+    compared,
+    earlier_plan,
+    folder_of_launch,
+    refuse_finished,
+    resume,
+    resume_path,
+    run_folder,
+)
 from holdfast.train.roles import Evaluator, Reporter
 from holdfast.train.saver import Saver
 from holdfast.train.schedule import Schedule, shape_of
@@ -249,7 +257,7 @@ def _fit(
                 nms=settings.nms,
                 **settings.part(DetectionSettings),
             )
-        memory = tightest(ranks.gather_all(own))
+        memory = compared(tightest(ranks.gather_all(own)), content)
     batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train_index))
     model.recompute(memory.recompute)
     steps = steps_per_epoch(len(train_index), batch)
@@ -273,16 +281,30 @@ def _fit(
         say=talk,
     )
     progress = Progress()
+    work = Plan(
+        epochs=settings.epochs,
+        val_interval=0 if settings.noval else settings.val_interval,
+        patience=settings.patience,
+        save_last=not settings.nosave,
+        save_period=settings.save_period,
+    )
     if content is not None:
         progress = restore(content, model=model, ema=ema, optimizer=optimizer, scaler=stepper.scaler)
         stepper.load_state(content.get("step", {}))
-        if progress.epoch >= settings.epochs:
-            raise SettingsError(
-                f"This run has finished its {settings.epochs} epochs, so there is nothing to resume.",
-                hint="Give more with --epochs, or start a new run with --weights.",
+        progress.batch = min(progress.batch, steps)  # of a data set that has become smaller
+        ranks.from_main(
+            partial(
+                refuse_finished,
+                folder,
+                over=work.over(progress),
+                asked=asked.resume,
+                epochs=settings.epochs,
+                say=talk,
             )
+        )
     spread(ranks, model, None if ema is None else ema.model)
-    folder = ranks.from_main(lambda: _run_folder(settings, folder, made))
+    files = SideFiles(talk)
+    folder = ranks.from_main(lambda: _run_folder(settings, folder, files, made))
     samples = TrainSamples(
         train_index,
         imgsz=imgsz,
@@ -320,11 +342,12 @@ def _fit(
     facts["batch_norm"] = norm_note(ranks, settings.sync_bn, batch)
     plots = settings.plots and ranks.main
     if ranks.main:
-        write_json(folder / "manifest.json", facts)
+        files.write_json(folder / "manifest.json", facts)
     for line in announcement(facts, folder, progress):
         talk(line)
     if plots:
-        reporter.labels(folder, train_index, names)
+        with files.spared(folder / "labels.jpg"):
+            reporter.labels(folder, train_index, names)
 
     schedule = Schedule(
         shape=shape_of(cosine=settings.cos_lr, flat=settings.flat_cos_lr, fixed=settings.fixed_lr),
@@ -340,11 +363,13 @@ def _fit(
 
     def draw_train(number: int, drawn: Batch) -> None:
         if number < 3:
-            reporter.train_batch(folder, number, drawn, names)
+            with files.spared(folder / f"train_batch{number}.jpg"):
+                reporter.train_batch(folder, number, drawn, names)
 
     def draw_val(number: int, drawn: Batch, found: list[Tensor]) -> None:
         if number < 3:
-            reporter.val_batch(folder, number, drawn, found, names)
+            with files.spared(folder / f"val_batch{number}_pred.jpg"):
+                reporter.val_batch(folder, number, drawn, found, names)
 
     evaluator = make_evaluator(
         val_index,
@@ -378,9 +403,13 @@ def _fit(
     saver = Saver(weights, every=settings.save_every, say=talk) if ranks.main else None
     outputs = None
     if saver is not None:
+        known = None if content is None else content.get("rows")
+        csv = CsvLog(folder / "results.csv", columns(stepper), keep_rows=progress.epoch, known=known)
+        with files.spared(csv.path):
+            csv.write()
         outputs = Outputs(
             saver=saver,
-            csv=CsvLog(folder / "results.csv", columns(stepper), keep_rows=progress.epoch),
+            csv=csv,
             settings=settings.as_dict(),
             facts=facts,
             on_batch=draw_train if plots else None,
@@ -411,13 +440,7 @@ def _fit(
             loader,
             schedule,
             evaluator,
-            plan=Plan(
-                epochs=settings.epochs,
-                val_interval=0 if settings.noval else settings.val_interval,
-                patience=settings.patience,
-                save_last=not settings.nosave,
-                save_period=settings.save_period,
-            ),
+            plan=work,
             progress=progress,
             monitor=monitor,
             interrupt=interrupt,
@@ -438,9 +461,10 @@ def _fit(
         result = evaluator(answer, on_batch=draw_val if plots else None)
     if ranks.main:
         summary = results_summary(result.metrics, result.speed, unread=result.unread)
-        write_json(folder / "results.json", summary)
+        files.write_json(folder / "results.json", summary)
     if plots:
-        reporter.finish(folder, result.metrics)
+        with files.spared(folder / "results.png"):
+            reporter.finish(folder, result.metrics)
     talk(table(result.metrics, result.speed))
     if lost := len(samples.faults.reasons):
         talk(f"{lost} training images could not be read while the run was under way; others took their place")
@@ -465,19 +489,24 @@ def beginning(
     settings: TrainSettings, folder: Path | None, where: Place, say: Callable[[str], None]
 ) -> tuple[TrainSettings, dict[str, Any] | None, Path | None]:
     """Returns the settings, checkpoint and folder that a run begins with."""
-    path = resume_path(settings.resume, Path(settings.project), folder, where)
+    project = Path(settings.project)
+    path = resume_path(settings.resume, project, settings.name, folder, where)
     if path is None:
-        return settings, None, folder or folder_of_launch(Path(settings.project), where)
+        return settings, None, folder or folder_of_launch(project, where)
     given = settings.given() if settings.resume else {}
     values, content = resume(path, settings.as_dict(), given, say)
-    return TrainSettings.from_mapping(values), content, path.parent.parent
+    return TrainSettings.from_mapping(values), content, run_folder(path) or folder
 
 
-def _run_folder(settings: TrainSettings, folder: Path | None, made: Callable[[Path], None]) -> Path:
+def _run_folder(
+    settings: TrainSettings, folder: Path | None, files: SideFiles, made: Callable[[Path], None]
+) -> Path:
     if folder is None:
-        folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
-    (folder / "weights").mkdir(exist_ok=True)
-    settings.dump(folder / "args.yaml")
+        again = settings.exist_ok or settings.resume == AUTO
+        folder = new_run_folder(settings.project, settings.name, exist_ok=again)
+    with files.spared(folder / "weights"):
+        (folder / "weights").mkdir(exist_ok=True)
+    files.write(folder / "args.yaml", settings.as_yaml().encode())
     made(folder)
     return folder
 
