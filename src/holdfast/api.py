@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _TASKS = ("detect",)
 
 Say = Callable[[str], None]
+DataUser = TypeVar("DataUser", TrainSettings, ValSettings)
 AnySettings = TypeVar("AnySettings", ValSettings, PredictSettings)
 
 
@@ -257,7 +258,7 @@ def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
     _say_notes(settings.notes, settings.verbose, say)
     from holdfast.launching import launch_train, processes
 
-    settings = _with_located(settings, "model", "weights", "pretrained")
+    settings = _with_data(_with_located(settings, "model", "weights", "pretrained"))
     count = processes(settings, say)
     return launch_train(settings, count, say=say) if count else train_here(settings, say=say)
 
@@ -320,6 +321,7 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
     settings.require("model")
     settings = _on_trained_data(settings)
     settings.require("data")
+    settings = _with_data(settings)
     from holdfast.downloads import images_folder, index_folder
     from holdfast.load import load_model
     from holdfast.report.run import finish
@@ -438,6 +440,14 @@ def _on_trained_data(settings: ValSettings) -> ValSettings:
         return settings
     single = settings.single_cls if "single_cls" in settings.given() else bool(trained.get("single_cls"))
     return settings.replace(data=data, single_cls=single)
+
+
+def _with_data(settings: DataUser) -> DataUser:
+    """Returns settings that name the data file in place of a zip file that holds it."""
+    from holdfast.downloads import data_file
+
+    found = data_file(settings.data)
+    return settings if found == settings.data else settings.replace(data=found)
 
 
 def _with_located(settings: TrainSettings, *keys: str) -> TrainSettings:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from holdfast.data.check import Inspection, inspect
 from holdfast.data.clean import refuse_filled, write_clean
+from holdfast.downloads import data_file
 from holdfast.report.check_page import write_check
 from holdfast.report.check_text import check_lines
 from holdfast.runs import new_run_folder
@@ -37,7 +38,7 @@ def run_check(
     if settings.fix:
         refuse_filled(Path(settings.fix))
     result = inspect(
-        settings.data,
+        data_file(settings.data),
         imgsz=settings.imgsz,
         single_cls=settings.single_cls,
         pictures=settings.pictures,

@@ -35,6 +35,20 @@ def images_folder() -> Path:
     return _cache_folder() / "images"
 
 
+def data_file(data: str) -> str:
+    """Returns what `data` names; a zip file is unpacked once, into `datasets` beside `weights_folder()`.
+
+    Raises:
+        DataError: an archive that is damaged, unsafe, too large, or without a data file.
+    """
+    path = Path(data)
+    if path.suffix.lower() != ".zip" or not path.is_file():
+        return data
+    from holdfast.data.unzip import unpacked
+
+    return str(unpacked(path, _cache_folder() / "datasets"))
+
+
 def _cache_folder() -> Path:
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")

@@ -155,7 +155,7 @@ class DataSettings(Settings):
     """The data set and how it is cut into batches."""
 
     title: ClassVar[str] = "Data"
-    data: Text = Field("", description="data.yaml that names the folders and the classes")
+    data: Text = Field("", description="data.yaml that names folders and classes, or a zip file with it")
     imgsz: int = Field(640, ge=32, le=8192, description="side of the input in pixels, a multiple of 32")
     workers: Workers = Field(
         8, ge=0, le=MAX_WORKERS, description="loader threads, one per core at most (auto: all); 0 uses none")

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.index import Index
+from holdfast.data.listing import pack
 from holdfast.data.loader import TrainLoader
 from holdfast.data.reader import EvalReader, TrainReader, recent_bytes
 from holdfast.data.samples import TrainSamples
@@ -42,6 +43,8 @@ from holdfast.settings.components import (
 )
 from holdfast.train.announce import announcement, run_facts
 from holdfast.train.checkpoint import Progress, restore
+from holdfast.train.data_changes import FILE as LISTING
+from holdfast.train.data_changes import data_changes
 from holdfast.train.dist import Place, Ranks, place
 from holdfast.train.ema import Ema
 from holdfast.train.guard import Guard
@@ -184,6 +187,9 @@ def _fit(
     val_index = index("val")
     data = {"training images": train_index.fingerprint, "validation images": val_index.fingerprint}
     agree(ranks, settings.as_dict(), data)
+    splits = {"train": train_index, "val": val_index}
+    for line in ranks.from_main(partial(data_changes, content, folder, splits, names)):
+        talk(line)
 
     torch.manual_seed(settings.seed)
     loaded = starting_model(
@@ -343,6 +349,7 @@ def _fit(
     plots = settings.plots and ranks.main
     if ranks.main:
         files.write_json(folder / "manifest.json", facts)
+        files.write(folder / LISTING, pack(splits))
     for line in announcement(facts, folder, progress):
         talk(line)
     if plots:
