@@ -10,7 +10,8 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -61,6 +62,14 @@ def start(words: Sequence[str], *, kill: tuple[str, str, int] | None = None) -> 
         text=True,
         env={**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"},
     )
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits for something to come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
 
 
 def left(folder: Path) -> dict[str, str]:

@@ -164,7 +164,7 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
         except Final as end:
             told = notes.error()
             if told is None:
-                raise RankError("\n".join([str(end).capitalize() + ".", *end.loss.tail])) from None
+                raise RankError("\n".join([f"{end.loss.title}.", *end.loss.tail])) from None
             raise told from None
         with notes.result.open("rb") as file:
             result: TrainResult = pickle.load(file)

@@ -44,7 +44,7 @@ def page(loss: Loss, done: str, folder: Path, *, position: Mapping[str, int], ki
     else:
         reached = "none yet; the run starts from its beginning"
     lines = [
-        f"# {str(loss).capitalize()}",
+        f"# {loss.title}",
         "",
         f"- when: {time.strftime('%Y-%m-%d %H:%M:%S %Z')}",
         f"- what ended: {loss}",

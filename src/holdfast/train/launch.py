@@ -73,6 +73,12 @@ class Loss:
             name = f"signal {-self.code}"
         return f"{who} was ended by {name}"
 
+    @property
+    def title(self) -> str:
+        """The same as the beginning of a sentence."""
+        text = str(self)
+        return text[0].upper() + text[1:]
+
 
 class Final(Exception):
     """A child ended with a code that no new start would mend."""
@@ -164,7 +170,7 @@ def supervise(
                 if lost is not None:
                     lost(loss, f"given up: {count or 'nothing is started again'}")
                 raise RankError(
-                    f"{str(loss).capitalize()}{'; ' if count else ''}{count}.",
+                    f"{loss.title}{'; ' if count else ''}{count}.",
                     hint="See what it said above; the run can be continued with --resume.",
                 )
             wait = min(pause * 2.0 ** (barren - 1), _LONGEST_WAIT)
