@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.errors import SettingsError
-from holdfast.runs import CsvLog, new_run_folder, write_atomic
+from holdfast.runs import CsvLog, SideFiles, new_run_folder, write_atomic
 
 
 def test_folders_are_numbered_unless_existing_ones_may_be_used(tmp_path: Path) -> None:
@@ -55,3 +55,30 @@ def test_rows_that_a_disk_refuses_come_with_the_next_one(tmp_path: Path) -> None
     assert (folder / "results.csv").read_text().split() == ["epoch", "1"]
     log.append({"epoch": 3})
     assert (folder / "results.csv").read_text().split() == ["epoch", "1", "2", "3"]
+
+
+def test_a_log_takes_its_rows_from_the_checkpoint_where_that_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("epoch\n1\n")  # a row is missing
+    log = CsvLog(path, ("epoch",), keep_rows=2, known=[["1"], ["2"], ["3"]])
+    log.append({"epoch": 3})
+    assert path.read_text().split() == ["epoch", "1", "2", "3"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_side_files_that_a_full_disk_refuses_are_said_once_and_come_later(tmp_path: Path) -> None:
+    said: list[str] = []
+    files = SideFiles(said.append)
+    for name in ("args.yaml", "manifest.json"):
+        (tmp_path / f".{name}.part").symlink_to("/dev/full")  # a failed write removes it
+    files.write(tmp_path / "args.yaml", b"a")
+    (tmp_path / ".args.yaml.part").symlink_to("/dev/full")
+    files.write_json(tmp_path / "manifest.json", {"b": 1})
+    with files.spared(tmp_path / "labels.jpg"):
+        Path("/dev/full").write_bytes(b"x")
+    full = "cannot be written (No space left on device); the run goes on, and it is tried again"
+    assert said == [f"{tmp_path}/args.yaml {full}"]
+    assert not list(tmp_path.iterdir())
+    files.write(tmp_path / "results.json", b"c")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["args.yaml", "manifest.json", "results.json"]
+    assert said[1].endswith("could be written again")

@@ -230,3 +230,17 @@ def test_replace_checks_again_and_keeps_the_rest() -> None:
 def test_require_names_the_missing_key() -> None:
     with pytest.raises(SettingsError, match=r"val needs 'data' .*Add --data VALUE"):
         ValSettings(model="a.pt").require("model", "data")
+
+
+def test_a_hyp_file_does_not_say_where_a_run_is_written(tmp_path: Path) -> None:
+    hyp = tmp_path / "mine.yaml"
+    hyp.write_text("scale: 0.9\nproject: /etc\nname: ../../evil\nresume: auto\n")
+    settings = TrainSettings(hyp=hyp)
+    assert settings.scale == 0.9
+    assert (settings.project, settings.name, settings.resume) == ("runs/train", "exp", False)
+    assert settings.notes == ("hyp file mine.yaml: project, name, resume have no effect here.",)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10m", 600), ("30s", 30), ("1h", 3600), ("90", 90), (0, 0)])
+def test_the_interval_of_saving_is_a_time(text: object, seconds: float) -> None:
+    assert TrainSettings(**{"save-every": text}).save_every == seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,14 @@ import pytest
 import torch
 import yaml
 
-from holdfast.errors import DataError, SettingsError, WeightsError
+from holdfast.errors import CheckpointError, DataError, SettingsError, WeightsError
 from holdfast.load import load_model
+from holdfast.report import run as reporter
+from holdfast.settings import TrainSettings
+from holdfast.train.checkpoint import read_checkpoint
 from holdfast.train.loop import METRICS
-from holdfast.train.session import TrainResult
+from holdfast.train.session import TrainResult, fit
+from holdfast.val.run import Evaluator
 
 Train = Callable[..., TrainResult]
 
@@ -229,3 +234,23 @@ def test_a_compiled_run_learns_like_any_other(train: Train, said: list[str]) -> 
     for key in ("train/box_loss", "train/cls_loss", "train/dfl_loss"):
         assert float(rows(compiled.folder)[0][key]) == pytest.approx(float(plain[0][key]), rel=0.05)
     assert load_model(compiled.best).model.name == "gelan-t"
+
+
+def test_a_run_whose_folder_is_gone_ends_with_its_weights_somewhere_else(
+    shapes: Path, tmp_path: Path, said: list[str]
+) -> None:
+    def made(folder: Path) -> None:
+        folder.rename(tmp_path / "gone")
+        folder.write_text("a file where the run's folder was")  # nothing can be written any more
+
+    keys = {"model": "gelan-t", "data": shapes, "imgsz": 64, "batch": 4, "epochs": 1, "workers": 0}
+    settings = TrainSettings(**keys, device="cpu", project=tmp_path, micro_batch=64, ckpt="off")
+    with pytest.raises(CheckpointError, match="the files are in") as caught:
+        fit(settings, make_evaluator=Evaluator, reporter=reporter, say=said.append, made=made)
+    elsewhere = Path(str(caught.value).partition("the files are in ")[2].partition(" instead")[0])
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["best.pt", "last.pt"]
+    assert read_checkpoint(elsewhere / "last.pt")[0]["progress"]["epoch"] == 1
+    shutil.rmtree(elsewhere)
+    refused = [line for line in said if "cannot be written" in line]
+    assert [line.partition(" cannot")[0].rpartition("/")[2] for line in refused][:1] == ["manifest.json"]
+    assert len(refused) <= 5  # each cause once, not each file

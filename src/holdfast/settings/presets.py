@@ -2,7 +2,8 @@
 
 Unusual: files written for the official YOLOv9 program carry gains that nothing reads there (`obj`, `iou_t`,
 ...). They are accepted at any value and reported as being without effect. Others would change training if
-they were supported (`fl_gamma`, ...); those are accepted only at the value that switches them off.
+they were supported (`fl_gamma`, ...); those are accepted only at the value that switches them off. A
+file that came with a data set or a model does not say where a run is written.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from holdfast.errors import SettingsError, did_you_mean
 
 _FOLDER = Path(__file__).parent / "presets"
 _WITHOUT_EFFECT = ("obj", "obj_pw", "iou_t", "anchor_t", "anchors")
+_BY_HAND = ("project", "name", "exist_ok", "resume")  # where files go is not up to a file from elsewhere
 _ONLY_AT = (("cls_pw", (0.0, 1.0)), ("fl_gamma", (0.0,)))
 
 
@@ -51,9 +53,9 @@ def read_overrides(source: str, *, known: Iterable[str]) -> tuple[dict[str, Any]
     idle: list[str] = []
     for word, value in values.items():
         key = str(word).replace("-", "_")
-        if key in known:
+        if key in known and key not in _BY_HAND:
             overrides[key] = value
-        elif key in _WITHOUT_EFFECT or value in only_at.get(key, ()):
+        elif key in (*_WITHOUT_EFFECT, *_BY_HAND) or value in only_at.get(key, ()):
             idle.append(key)
         elif key in only_at:
             off = f"{only_at[key][0]:g}"

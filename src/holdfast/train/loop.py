@@ -245,9 +245,12 @@ class Run:
         self._save("last.pt")
         self._flush()
         done = self.progress.step
-        saved = "" if self.outputs is None else f", saved in {self.outputs.saver.folder / 'last.pt'}"
+        if self.outputs is None:
+            raise self.interrupt.stopped(f"Stopped after step {done}.")
+        folder = self.outputs.saver.folder
         raise self.interrupt.stopped(
-            f"Stopped after step {done}{saved}.", hint="Go on with 'holdfast resume RUN', or --resume auto."
+            f"Stopped after step {done}, saved in {folder / 'last.pt'}.",
+            hint=f"Go on with 'holdfast resume {folder.parent}'.",
         )
 
     def _save(self, name: str) -> None:
