@@ -71,10 +71,10 @@ def test_one_request_to_stop_saves_and_a_second_ends_at_once(
     assert len(children) == ranks
     for child in children:
         child.suspend()  # in a step that never ends
-    while run.poll() is None:
-        run.send_signal(signal.SIGTERM)
-        time.sleep(0.3)  # two at the same moment would be one
-    out, _ = run.communicate()
+    run.send_signal(signal.SIGTERM)
+    time.sleep(0.5)  # two at the same moment would be one
+    run.send_signal(signal.SIGTERM)
+    out, _ = run.communicate(timeout=100)
     assert run.returncode == 128 + signal.SIGTERM
     assert not any(child.is_running() for child in children)
     assert not (tmp_path / "run" / "incidents").exists()
@@ -89,7 +89,8 @@ def test_a_run_that_is_lost_again_and_again_is_given_up(shapes: Path, tmp_path: 
             if child.pid not in seen and (tmp_path / "run" / "manifest.json").is_file():
                 seen.add(child.pid)
                 child.send_signal(signal.SIGSEGV)
-    out = run.stdout.read() if run.stdout else ""
+        time.sleep(0.05)
+    out, _ = run.communicate()
     assert run.returncode == 8, out
     assert "4 attempts in a row ended so without getting on" in out
     pages = sorted((tmp_path / "run" / "incidents").glob("*.md"))
