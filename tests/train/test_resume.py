@@ -169,6 +169,7 @@ def test_auto_starts_once_goes_on_in_the_same_folder_and_says_when_nothing_is_le
         train(resume="auto", name="night", epochs=3, lr0=0.5)
 
 
+@pytest.mark.slow
 def test_another_plan_is_announced_and_equal_up_to_rounding(train: Train, said: list[str]) -> None:
     whole = train(epochs=2, name="whole", save_period=1, amp=False, optimizer="SGD", lr0=0.001)
     other = whole.folder.with_name("other")

@@ -132,7 +132,7 @@ def _checksums(index: Index) -> npt.NDArray[np.uint32]:
         if not array.size:
             continue
         row = array[:1].nbytes
-        view = memoryview(np.ascontiguousarray(array)).cast("B")
+        view = memoryview(array.tobytes())
         ends = (starts * row).tolist()
         sums = [
             zlib.crc32(view[first:last], total)
