@@ -261,7 +261,7 @@ def _fit(
     steps = steps_per_epoch(len(train_index), batch)
     choice, optimizer = optimizer_over(model, batch)
     ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
-    sync = synchronises(ranks, settings.sync_bn, batch)
+    sync = synchronises(ranks, settings.sync_bn, memory.micro_batch)
     stepper = Stepper(
         model,
         loss,
@@ -323,7 +323,7 @@ def _fit(
     )
     if where.launch:
         facts["launch"] = where.launch
-    facts["batch_norm"] = norm_note(ranks, settings.sync_bn, batch)
+    facts["batch_norm"] = norm_note(ranks, settings.sync_bn, memory.micro_batch)
     plots = settings.plots and ranks.main
     if ranks.main:
         write_json(folder / "manifest.json", facts)
