@@ -8,7 +8,6 @@ has made it, a user's mistake as JSON, and rank 0's result.
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 import sys
 import tempfile
@@ -40,7 +39,7 @@ class Notes:
 
     def __init__(self, folder: Path) -> None:
         self.settings = folder / "settings.yaml"
-        self.result = folder / "result.pickle"
+        self.result = folder / "result.pt"
         self._run = folder / "run.txt"
         self._errors = folder / "errors"
 
@@ -95,6 +94,7 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
     Raises:
         HoldfastError: what a rank said about settings, data or devices; or ranks are lost again and again.
     """
+    from holdfast.train.handover import take_over
     from holdfast.train.launch import Child, Final, Store, supervise
 
     with tempfile.TemporaryDirectory(prefix="holdfast-") as name:
@@ -129,8 +129,7 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
             if told is None:
                 raise RankError("\n".join([str(end).capitalize() + ".", *end.loss.tail])) from None
             raise told from None
-        with notes.result.open("rb") as file:
-            result: TrainResult = pickle.load(file)
+        result: TrainResult = take_over(notes.result)
         return result
 
 
