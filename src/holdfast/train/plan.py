@@ -261,8 +261,8 @@ def _why(
         return ["not even one image could be tried: memory ran out while measuring"]
     batch, able = best.batch, [option for option in options if option.micro >= goal]
     fits = ", ".join(
-        f"{'all' if option.micro >= batch else option.micro} of {batch} images with {_WORDS[option.level]} "
-        f"({option.rate:.3g} images/s)"
+        f"{'all' if option.micro >= batch else option.micro} of {batch} images with {_WORDS[option.level]}"
+        + (f" ({option.rate:.3g} images/s)" if option.micro else "")
         for option in options
     )
     reasons = [f"at a time fit {fits}"]
