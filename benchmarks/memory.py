@@ -3,10 +3,11 @@
     python benchmarks/memory.py --device 0 --peer-python PEER/bin/python   # plays smaller cards
     python benchmarks/memory.py --device cpu --models yolov9-s --limits 0 6 --steps 20
 
-On a CUDA device the allocator is forbidden to take more than the limit (a fraction of the card), so a cell
-that finished has kept it. On a CPU the limit is the setting `memory_limit`, and the peak is the resident
-memory that the kernel counted during the steps. A limit of 0 means none. Limits are GB (10^9 bytes) on a CPU,
-GiB on a CUDA device, as cards are sold.
+The first command does all models and limits, and the peer, in an environment of its own, beside each. On a
+CUDA device the allocator is forbidden to take more than the limit (a fraction of the card), so a cell that
+finished has kept it. On a CPU the limit is the setting `memory_limit`, and the peak is the resident memory
+that the kernel counted during the steps. A limit of 0 means none. Limits are GB (10^9 bytes) on a CPU, GiB on
+a CUDA device, as cards are sold.
 """
 
 from __future__ import annotations

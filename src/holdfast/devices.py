@@ -240,3 +240,14 @@ def choose_precision(device: torch.device, *, amp: bool, amp_dtype: str) -> Prec
     if device.type == "cpu" and (amp_dtype == "bfloat16" or cpu_has_bf16()):
         return Precision(torch.bfloat16, False, "bfloat16, chosen because this CPU has instructions for it")
     return Precision(torch.float32, False, f"float32 (this {device.type} device has no fast bfloat16)")
+
+
+def narrower_precision(device: torch.device, precision: Precision) -> Precision | None:
+    """The format of 16 bits that training can fall back to where float32 does not fit; None where the run has
+    one already, or the device has none. Slow on a CPU that only emulates it.
+    """
+    if precision.mixed or device.type == "mps":
+        return None
+    if device.type == "cuda":
+        return choose_precision(device, amp=True, amp_dtype="auto")
+    return Precision(torch.bfloat16, False, "bfloat16")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -53,7 +52,7 @@ class Notes:
 
     def __init__(self, folder: Path) -> None:
         self.settings = folder / "settings.yaml"
-        self.result = folder / "result.pickle"
+        self.result = folder / "result.pt"
         self._run = folder / "run.txt"
         self._errors = folder / "errors"
 
@@ -118,6 +117,7 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
         HoldfastError: what a rank said about settings, data or devices; or ranks are lost again and again.
     """
     from holdfast.memory.kills import oom_kills
+    from holdfast.train.handover import take_over
     from holdfast.train.incident import next_page, page
     from holdfast.train.launch import Child, Final, Store, supervise
 
@@ -166,8 +166,7 @@ def launch_train(settings: TrainSettings, count: int, *, say: Callable[[str], No
             if told is None:
                 raise RankError("\n".join([f"{end.loss.title}.", *end.loss.tail])) from None
             raise told from None
-        with notes.result.open("rb") as file:
-            result: TrainResult = pickle.load(file)
+        result: TrainResult = take_over(notes.result)
         return result
 
 

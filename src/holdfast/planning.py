@@ -38,7 +38,7 @@ def run_plan(
         settings.require("model")
     import torch
 
-    from holdfast.devices import choose_device, choose_precision
+    from holdfast.devices import choose_device, choose_precision, narrower_precision
     from holdfast.downloads import weights_folder
     from holdfast.load import load_model
     from holdfast.losses.detect import criterion
@@ -97,6 +97,8 @@ def run_plan(
         host_images=0,
         sharing=1,
         nms=training.nms,
+        narrow=narrower_precision(device.device, precision),
+        may_narrow=settings.amp,
         **training.part(DetectionSettings),
     )
     rows = []
@@ -127,7 +129,7 @@ def run_plan(
         facts = {"model": model.name, "imgsz": side, "device": device.note, **plan.as_dict()}
         say(json.dumps({**facts, "compare": [row.as_dict() for row in rows]}))
         return plan
-    say(f"{model.name} at {side}, {device.note}, {precision.note}")
+    say(f"{model.name} at {side}, {device.note}, {plan.precision}")
     for line in (*plan.lines(), *(table(rows) if rows else ())):
         say(f"  {line}")
     return plan

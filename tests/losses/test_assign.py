@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,20 @@ import numpy as np
 import pytest
 import torch
 from dense import dense_scores
+from live import MostBytes
 from torch import Tensor
 
 from holdfast.geometry.targets import Targets
 from holdfast.losses.assign import assign
-from holdfast.losses.candidates import Candidates, chunks
+from holdfast.losses.candidates import PAIR_BYTES, Candidates, chunks, scattered
 
 STRIDES = (8, 16, 32)
 SHAPES = [(16, 20), (8, 10), (4, 5)]
+
+
+def first_anchors(sizes: list[int]) -> Tensor:
+    """Number of the first anchor of each level, (L,)."""
+    return torch.tensor([sum(sizes[:i]) for i in range(len(sizes))])
 
 
 def sparse_scores(
@@ -33,10 +40,14 @@ def sparse_scores(
     batch, classes = logits[0].shape[:2]
     sizes = [h * w for h, w in shapes]
     candidates = Candidates(
-        targets, batch=batch, shapes=shapes, strides=STRIDES, smallest_side=smallest_side, chunk=chunk
+        targets,
+        batch=batch,
+        shapes=shapes,
+        strides=STRIDES,
+        smallest_side=smallest_side,
+        memory=None if chunk is None else chunk * PAIR_BYTES,
     )
-    start = torch.tensor([sum(sizes[:i]) for i in range(len(sizes))])
-    anchor = candidates.cell + start[candidates.level]
+    anchor = candidates.cell + first_anchors(sizes)[candidates.level]
     found = assign(logits, boxes[candidates.of_image, anchor], candidates, **options)
     assert sum(found.sizes) == len(found.anchor)
     assert (found.score > 0).all()
@@ -88,6 +99,61 @@ def test_equals_the_dense_definition(variant: str, seed: int) -> None:
 def test_chunk_size_does_not_change_the_result(chunk: int) -> None:
     case = scene(11, objects=80)
     assert torch.equal(sparse_scores(*case, chunk=chunk), sparse_scores(*case))
+
+
+@pytest.mark.parametrize("mib", [1, 4])
+def test_the_memory_of_pairs_stays_within_the_budget(mib: int) -> None:
+    """With maps and targets there already; beside the pairs there are a few numbers for each anchor."""
+    logits, boxes, targets = scene(11, objects=600)
+    corners = targets.boxes * 4
+    logits = [torch.randn(len(x), x.shape[1], 4 * x.shape[2], 4 * x.shape[3]) for x in logits]
+    shapes = [(int(x.shape[2]), int(x.shape[3])) for x in logits]
+    candidates = Candidates(
+        targets._replace(boxes=corners), batch=len(boxes), shapes=shapes, strides=STRIDES, memory=mib * 2**20
+    )
+    predicted = torch.rand(len(candidates.cell), 4)
+    assert candidates._counts.sum() * PAIR_BYTES > 4 * mib * 2**20
+    known = [*logits, predicted, *(x for x in vars(candidates).values() if isinstance(x, Tensor))]
+    with MostBytes(known) as most:
+        assign(logits, predicted, candidates)
+    assert most.bytes < mib * 2**20 + 200 * len(candidates.cell)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_positions_are_found_without_counting_them(share: float) -> None:
+    mask = torch.rand(1000, generator=torch.Generator().manual_seed(1)) < share
+    rank = mask.cumsum(0) - 1
+    assert torch.equal(scattered(mask, rank, int(mask.sum())), mask.nonzero().squeeze(1))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("variant", "waits"), [("yolov9", 2), ("one_to_one", 3)])
+def test_a_gpu_is_waited_for_as_often_as_the_module_says(variant: str, waits: int) -> None:
+    logits, boxes, targets = scene(3)
+    cuda = torch.device("cuda")
+    case = [x.to(cuda) for x in logits], boxes.to(cuda), targets.to(cuda)
+    first = first_anchors([h * w for h, w in SHAPES]).to(cuda)
+    expected = sparse_scores(logits, boxes, targets, **VARIANTS[variant])
+    options = {key: value for key, value in VARIANTS[variant].items() if key != "smallest_side"}
+    for _ in range(2):  # the first time prepares kernels
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                candidates = Candidates(
+                    case[2],
+                    batch=len(boxes),
+                    shapes=SHAPES,
+                    strides=STRIDES,
+                    smallest_side=VARIANTS[variant].get("smallest_side", 0.0),
+                )
+                index = candidates.cell + first[candidates.level]
+                found = assign(case[0], case[1][candidates.of_image, index], candidates, **options)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert sum("synchronizing" in str(w.message) for w in caught) == waits
+    assert found.score.sum().item() == pytest.approx(expected.sum().item(), rel=1e-4)
 
 
 def test_memory_format_does_not_change_the_result() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from holdfast.memory.budget import Budget
 from holdfast.nn import recompute
-from holdfast.train.plan import ENOUGH, LEVELS, Fixed, MemoryPlan, choose, given, tightest
+from holdfast.train.plan import CLEARLY, ENOUGH, LEVELS, Fixed, MemoryPlan, choose, given, narrowed, tightest
 from holdfast.train.probe import Cost, Line, Measured, fit
 
 GIB = 2**30
@@ -44,9 +45,51 @@ def test_a_batch_that_fits_is_not_cut_and_nothing_else_is_measured() -> None:
 
 def test_sixteen_images_at_a_time_need_no_recompute() -> None:
     tried: list[str] = []
-    made = plan(5, tried=tried)  # 16 of 64 images
+    made = plan(5, tried=tried)  # 16 of 64 images; a cut costs 10 ms of 1.6 s
     assert (made.micro_batch, made.parts, made.recompute) == (16, 4, "none")
     assert tried == ["none"]
+
+
+def with_overhead(seconds: float) -> dict[str, Cost]:
+    """The same levels where each micro-batch takes so long beside its images."""
+    return {level: Cost(cost.bytes, Line(seconds, cost.seconds.each)) for level, cost in COSTS.items()}
+
+
+def test_recompute_is_taken_where_its_larger_micro_batches_are_predicted_faster() -> None:
+    tried: list[str] = []
+    made = plan(5, costs=with_overhead(3.0), tried=tried)
+    # none: 4 x 16 in 12 + 6.4 s; norm: 2 x 32 in 6 + 7.04 s; stages: all 64 in 3 + 8.96 s
+    assert (made.recompute, made.parts, tried) == ("stages", 1, list(LEVELS))
+    assert made.images_per_second == pytest.approx(64 / 11.96)
+    assert any("recompute of stages is predicted the fastest" in reason for reason in made.reasons)
+    assert any("16 of 64 images with no recompute (3.48 images/s)" in reason for reason in made.reasons)
+    some = plan(5, costs=with_overhead(0.5))  # 8.4, 8.04 and 9.46 s
+    assert (some.recompute, some.parts) == ("norm", 2)
+
+
+def test_speeds_that_a_probe_cannot_tell_apart_leave_the_cheaper_level() -> None:
+    near = with_overhead(0.4)  # none 8.0 s, norm 7.84 s
+    assert CLEARLY > 8.0 / 7.84
+    assert plan(5, costs=near).recompute == "none"
+
+
+def test_speed_is_no_reason_for_fewer_images_than_batch_norm_wants() -> None:
+    slow = {**COSTS, "norm": Cost(COSTS["norm"].bytes, Line(0.01, 0.5))}
+    made = plan(4.9, costs=slow)
+    assert (made.recompute, made.micro_batch) == ("norm", 22)  # 15 fit with none, five times as fast
+    assert made.images_per_second == pytest.approx(64 / (3 * 0.01 + 64 * 0.5))
+
+
+@pytest.mark.parametrize("overhead", [0.0, 0.01, 0.3, 3.0])
+@pytest.mark.parametrize("gib", [2, 3, 4.9, 5, 7, 9, 12, 17])
+def test_no_measured_level_is_clearly_faster_than_the_one_taken(gib: float, overhead: float) -> None:
+    costs = with_overhead(overhead)
+    made = plan(gib, costs=costs)
+    alone = [plan(gib, costs=costs, levels=(level,)) for level in LEVELS]
+    able = [one for one in alone if one.micro_batch >= ENOUGH]
+    assert made.micro_batch >= ENOUGH or not able
+    assert made.images_per_second is not None
+    assert all((one.images_per_second or 0) <= CLEARLY * made.images_per_second for one in able)
 
 
 def test_recompute_comes_before_micro_batches_under_sixteen() -> None:
@@ -175,6 +218,36 @@ def test_lines_go_through_what_was_measured() -> None:
 def test_one_plan_for_all_ranks_fits_on_each() -> None:
     made = tightest([plan(5), plan(4.9), plan(17)])  # 16 at a time; 22 with norm; all
     assert (made.batch, made.micro_batch, made.parts, made.recompute) == (64, 16, 4, "norm")
+
+
+def test_sixteen_bits_are_taken_only_where_they_may_be_and_help() -> None:
+    hopeless, narrow = plan(1.01), replace(plan(1.1), precision="bfloat16")
+    taken = narrowed(hopeless, narrow, take=True)
+    assert (taken.narrowed, taken.fits) == (True, True)
+    assert taken.precision == "bfloat16, because not even one image fits in float32"
+    assert taken.precision in taken.reasons[-1]
+    refused = narrowed(hopeless, narrow, take=False)
+    assert (refused.narrowed, refused.precision, refused.fits) == (False, "float32", False)
+    assert refused.reasons[-1] == "in bfloat16 the same takes 1.1 GiB, and leaving --no-amp out would take it"
+    useless = narrowed(hopeless, replace(hopeless, precision="bfloat16"), take=True)
+    assert (useless.narrowed, useless.precision) == (False, "float32")
+    assert useless.reasons[-1].endswith("which does not fit either")
+
+
+def test_ranks_take_one_number_format_and_the_smallest_share_of_memory() -> None:
+    one = replace(plan(5), assigner=300, ahead=True)
+    other = replace(plan(17), narrowed=True, precision="bfloat16", assigner=200)
+    made = tightest([one, other])
+    assert (made.micro_batch, made.narrowed, made.precision) == (16, True, "bfloat16")
+    assert (made.assigner, made.ahead) == (200, False)
+
+
+def test_a_plan_comes_back_from_a_checkpoint_and_an_older_one_too() -> None:
+    made = replace(plan(5), assigner=300)
+    assert MemoryPlan.from_dict(made.as_dict()) == made
+    new = ("narrowed", "ahead", "assigner")
+    older = {key: value for key, value in made.as_dict().items() if key not in new}
+    assert MemoryPlan.from_dict(older) == replace(made, assigner=None)
 
 
 def test_numbers_and_levels_are_those_of_the_texts() -> None:

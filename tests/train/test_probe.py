@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from holdfast.devices import choose_precision
+from holdfast.devices import choose_precision, narrower_precision
 from holdfast.losses.detect import criterion
 from holdfast.memory.budget import Limit, held
 from holdfast.models.detector import Detector
 from holdfast.models.registry import build
 from holdfast.train.optim import build_optimizer, choose_optimizer
 from holdfast.train.plan import LEVELS, MemoryPlan
-from holdfast.train.planner import plan_step
+from holdfast.train.planner import LEAST_ASSIGNER, plan_run, plan_step
 from holdfast.train.probe import Probe, worst_batch
 
 CPU = torch.device("cpu")
@@ -124,6 +124,30 @@ def test_a_limit_cuts_the_batch_and_no_limit_does_not() -> None:
     assert tight.val_batch <= 16
     hopeless = planned(model, side=64, limit=Limit(bytes=MIB))
     assert (hopeless.batch, hopeless.micro_batch, hopeless.fits, hopeless.val_batch) == (8, 1, False, 1)
+
+
+def test_a_plan_gives_the_assigner_a_share_and_says_what_sixteen_bits_would_need() -> None:
+    model = build("gelan-t", classes=4)
+    tool = probe(model, side=64)
+
+    def make(of: Detector, batch: int) -> torch.optim.Optimizer:
+        return torch.optim.SGD(of.parameters(), lr=0.1)
+
+    def run(limit: str, headroom: float, micro: int) -> MemoryPlan:
+        return plan_run(
+            model, tool.loss, make_optimizer=make, precision=tool.precision, channels_last=True, side=64,
+            boxes=20, images=100, batch=4, accumulate=1, ranks=1, micro_batch=micro, ckpt="off",
+            memory_limit=limit, headroom=headroom, average=True, host_images=0, sharing=1, conf=0.001,
+            iou=0.7, max_det=300, nms=None, narrow=narrower_precision(CPU, tool.precision),
+        )  # fmt: skip
+
+    plan = run("1MB", 0.1, 0)
+    assert tool.loss.assigner_bytes == plan.assigner == LEAST_ASSIGNER
+    assert not plan.fits
+    assert plan.reasons[-1].startswith("in bfloat16 the same takes")
+    roomy = run("1GB", 0.2, 2)
+    assert tool.loss.assigner_bytes == roomy.assigner == 10**8
+    assert all("bfloat16" not in reason for reason in roomy.reasons)
 
 
 def test_no_image_is_tried_where_a_pass_would_exceed_the_room() -> None:

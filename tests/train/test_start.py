@@ -52,14 +52,15 @@ def test_batch_norm_is_synchronised_where_shares_are_small_or_it_is_asked_for() 
     one, two = Ranks.alone(), Ranks.alone()
     two.world = 2
     assert not synchronises(one, True, 4)
-    assert synchronises(two, "auto", 30)
-    assert not synchronises(two, "auto", 31)  # shares of 15 and 16
+    assert synchronises(two, "auto", 15)
+    assert not synchronises(two, "auto", 16)
     assert synchronises(two, True, 64)
     assert not synchronises(two, False, 4)
     assert norm_note(one, "auto", 4) == ""
     assert norm_note(one, True, 4) == "sync_bn does nothing, because there is one rank"
-    assert norm_note(two, "auto", 8) == "statistics over all 2 ranks, because 4 images a rank are few"
-    assert norm_note(two, False, 8).startswith("statistics over the 4 images of each rank")
+    why = "because 8 images of a rank at a time are few"
+    assert norm_note(two, "auto", 8) == f"statistics over all 2 ranks, {why}"
+    assert norm_note(two, False, 8).startswith("statistics over 8 images of each rank at a time")
 
 
 def test_ranks_share_the_cores_of_their_machine() -> None:

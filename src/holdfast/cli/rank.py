@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import io
 import os
-import pickle
 import sys
 import traceback
 from pathlib import Path
@@ -26,8 +25,7 @@ def main(settings: str, folder: str) -> None:
 
     end_with_parent()
     faulthandler.enable()  # a library that crashes leaves a word about where
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    whole_lines()
     try:
         code = _train(Path(settings), Path(folder))
     except KeyboardInterrupt:
@@ -44,6 +42,7 @@ def _train(settings: Path, folder: Path) -> int:
     from holdfast.api import train_here
     from holdfast.launching import Notes
     from holdfast.settings import TrainSettings
+    from holdfast.train.handover import hand_over
 
     notes, rank = Notes(folder), int(os.environ["RANK"])
     try:
@@ -56,7 +55,14 @@ def _train(settings: Path, folder: Path) -> int:
         notes.tell_error(rank, error)
         return error.exit_code
     if rank == 0:
-        part = notes.result.with_suffix(".part")
-        part.write_bytes(pickle.dumps(result))
-        part.replace(notes.result)
+        hand_over(notes.result, result)
     return 0
+
+
+def whole_lines() -> None:
+    """Has each printed line leave this process in one piece, also where Python was told not to buffer: ranks
+    share the terminal, and what one says must not end in the middle of what another says.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)

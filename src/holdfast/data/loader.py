@@ -21,11 +21,13 @@ from types import TracebackType
 from typing import NamedTuple
 
 import cv2
+import torch
 from torch import Tensor
 
 from holdfast.data.batch import Batch, Buffers, collate
 from holdfast.data.image import Image
 from holdfast.data.samples import EvalSamples, Sample, TrainSamples
+from holdfast.data.upload import uploaded
 from holdfast.data.workers import Workers
 from holdfast.errors import HoldfastError
 
@@ -158,6 +160,7 @@ class TrainLoader:
         say: told of images that could not be read, each once, and of workers that were replaced.
         part, parts: which of how many parts of each batch to make. The parts of a batch of n images are as
             equal as can be and make up the batch in their order; some are empty where n < parts.
+        device: a CUDA device that images are copied to, one batch ahead; None leaves them on the host.
     """
 
     def __init__(
@@ -172,6 +175,7 @@ class TrainLoader:
         say: Callable[[str], None] = lambda text: None,
         part: int = 0,
         parts: int = 1,
+        device: torch.device | None = None,
     ) -> None:
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, got {batch}")
@@ -182,6 +186,7 @@ class TrainLoader:
         self.seed = seed
         self.part = part
         self.parts = parts
+        self.device = device
         self._maker = _Maker(workers, ahead=ahead, pin=pin, say=say, news=self._news)
 
     def __len__(self) -> int:
@@ -212,7 +217,8 @@ class TrainLoader:
                 _name_file(error, self.samples.index.path(index))
                 raise
 
-        return self._maker.batches(plan, make, path=self.samples.index.path)
+        made = self._maker.batches(plan, make, path=self.samples.index.path)
+        return made if self.device is None else uploaded(made, self.device)
 
     def images(self, number: int) -> int:
         """Returns how many images batch `number` of an epoch has, all parts together."""

@@ -6,10 +6,17 @@ Dimensions: L levels, A anchors over all levels (sum of height * width), G boxes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+
+def constant(values: Any, *, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A few numbers on a device. Unlike `torch.tensor(..., device=...)` it does not wait until a GPU has done
+    what it was told before.
+    """
+    return torch.as_tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
 def anchor_points(
@@ -57,8 +64,8 @@ def cells_inside(
         strides: input pixels per cell of each level.
         margin: an anchor is inside when its distance to every edge is greater than this, in pixels.
     """
-    step = torch.tensor(list(strides), dtype=boxes.dtype, device=boxes.device)
-    size = torch.tensor([(w, h) for h, w in shapes], device=boxes.device).T.unsqueeze(1)  # (2, 1, L)
+    step = constant(list(strides), dtype=boxes.dtype, device=boxes.device)
+    size = constant([(w, h) for h, w in shapes], device=boxes.device).T.unsqueeze(1)  # (2, 1, L)
     low = boxes[:, :2].T.unsqueeze(-1)  # (2, G, 1)
     high = boxes[:, 2:].T.unsqueeze(-1)
     # The division can be off by one cell for an edge next to a centre, so the neighbours are tried in exactly

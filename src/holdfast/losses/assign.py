@@ -12,6 +12,10 @@ Unusual here:
 * Pairs whose metric is 0 are never picked. (Implementations that take the top k of a dense table let them
   through with a target score of 0, chosen by the accident of how a sort breaks ties.)
 
+A GPU is waited for where the host has to know how long a result is: once for the candidates of a batch, once
+for each branch (assigned and contested anchors), and once more with `second_topk`. Upper bounds would not do:
+the tables of all images would be as large as that of the fullest.
+
 Dimensions: B images, U candidate anchors of the batch, G objects, C classes, P assigned anchors.
 """
 
@@ -20,11 +24,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from holdfast.geometry.anchors import constant
 from holdfast.geometry.iou import BoxParts, box_parts, ciou_of_parts
-from holdfast.losses.candidates import MARGIN, Candidates, chunks
+from holdfast.losses.candidates import MARGIN, Candidates, chunks, true_at
 from holdfast.losses.maps import values
 
 _EPS = 1e-9
@@ -72,34 +79,42 @@ def assign(
     """
     predicted = box_parts(boxes)
     picked, picker = _pick(logits, predicted, candidates, topk, alpha, beta)
-    owner = torch.full((len(boxes),), -1, dtype=torch.int64, device=picked.device)
+    owner = picker.new_full((len(boxes) + 1,), -1)  # the last is of nobody
     owner[picked] = picker
-    contested = (torch.bincount(picked, minlength=len(owner)) > 1).nonzero().squeeze(1)
-    if len(contested):
-        owner[contested] = _settle(contested, predicted, candidates, contest)
-    anchor = (owner >= 0).nonzero().squeeze(1)
+    times = torch.zeros_like(owner).index_add_(0, picked, torch.ones_like(picked))[:-1]
+    taken, contested = times > 0, times > 1
+    ranks = torch.stack((taken, contested)).cumsum(1)
+    per_block = _up_to(ranks, candidates.ends).cpu().numpy()  # (2, L * B)
+    sizes = np.diff(per_block[0, candidates.batch - 1 :: candidates.batch], prepend=0)
+    rivals = np.diff(per_block[1], prepend=0)
+    if rivals.any():
+        anchor = true_at(contested, ranks[1] - 1, int(rivals.sum()))
+        lengths = np.repeat(np.tile(candidates.objects, candidates.levels), rivals)
+        owner[anchor] = _settle(anchor, lengths, predicted, candidates, contest)
+    anchor = true_at(taken, ranks[0] - 1, int(sizes.sum()))
     target = owner.index_select(0, anchor)
-    sizes = _sizes(anchor, candidates)
     image, cell = candidates.of_image.index_select(0, anchor), candidates.cell.index_select(0, anchor)
-    score = _class_score(logits, sizes, image, candidates.classes.index_select(0, target), cell)
+    score = _class_score(
+        logits, sizes.tolist(), image, candidates.classes.index_select(0, target), cell
+    )
     overlap = _overlap(candidates.truth.take(target), predicted.take(anchor))
     metric = score**alpha * overlap**beta
     if second_topk is not None:
         keep = _best_of_each(metric, target, second_topk)
-        anchor, target, overlap, metric = (x.index_select(0, keep) for x in (anchor, target, overlap, metric))
-        sizes = _sizes(anchor, candidates)
+        rank = keep.cumsum(0)
+        sizes = np.diff(_up_to(rank, constant(np.cumsum(sizes), device=rank.device)).cpu().numpy(), prepend=0)
+        kept = true_at(keep, rank - 1, int(sizes.sum()))
+        anchor, target, overlap, metric = (x.index_select(0, kept) for x in (anchor, target, overlap, metric))
     objects = len(candidates.image)
     best_metric = metric.new_zeros(objects).scatter_reduce_(0, target, metric, "amax")
     best_overlap = overlap.new_zeros(objects).scatter_reduce_(0, target, overlap, "amax")
     aligned = metric / (best_metric.index_select(0, target) + _EPS) * best_overlap.index_select(0, target)
-    return Assignment(anchor, target, aligned, sizes)
+    return Assignment(anchor, target, aligned, sizes.tolist())
 
 
-def _sizes(anchor: Tensor, candidates: Candidates) -> list[int]:
-    counts: list[int] = (
-        candidates.level.index_select(0, anchor).bincount(minlength=candidates.levels).tolist()
-    )
-    return counts
+def _up_to(ranks: Tensor, ends: Tensor) -> Tensor:
+    """Of running sums (..., N), those of the first `ends` entries; 0 for none."""
+    return torch.cat((ranks.new_zeros(*ranks.shape[:-1], 1), ranks), -1).index_select(-1, ends)
 
 
 def _pick(
@@ -110,7 +125,9 @@ def _pick(
     alpha: float,
     beta: float,
 ) -> tuple[Tensor, Tensor]:
-    """Lets every object pick its best anchors: candidate number and object of every pick."""
+    """Lets every object pick its best anchors: candidate number and object of every pick. Picks that are left
+    over have the number after the last candidate.
+    """
     nothing = candidates.image[:0]
     picked, picker = [nothing], [nothing]
     for pairs in candidates.pairs():
@@ -122,26 +139,33 @@ def _pick(
         number = torch.zeros_like(table, dtype=torch.int64)
         number[pairs.place] = pairs.anchor
         value, column = table.view(rows, -1).topk(min(topk, pairs.longest), dim=1)
-        row, rank = (value > 0).nonzero(as_tuple=True)
-        picked.append(number[row * pairs.longest + column[row, rank]])
-        picker.append(pairs.objects[row])
+        chosen = number.view(rows, -1).gather(1, column)
+        picked.append(torch.where(value > 0, chosen, len(candidates.level)).flatten())
+        picker.append(pairs.objects.repeat_interleave(column.shape[1]))
     return torch.cat(picked), torch.cat(picker)
 
 
 def _settle(
-    contested: Tensor, predicted: BoxParts, candidates: Candidates, contest: Literal["all", "candidates"]
+    contested: Tensor,
+    rivals: npt.NDArray[np.int64],
+    predicted: BoxParts,
+    candidates: Candidates,
+    contest: Literal["all", "candidates"],
 ) -> Tensor:
-    """Gives contested anchors to the object of their image with the largest overlap, the first on ties."""
-    per_image = torch.bincount(candidates.image, minlength=candidates.batch)
-    first = per_image.cumsum(0) - per_image
+    """Gives contested anchors to the object of their image with the largest overlap, the first on ties.
+
+    Args:
+        contested: candidate numbers.
+        rivals: objects of the image of each, on the host.
+    """
+    first = candidates.per_image.cumsum(0) - candidates.per_image
     image = candidates.of_image.index_select(0, contested)
-    lengths = per_image[image]
-    host = lengths.cpu().numpy()
+    lengths = candidates.per_image.index_select(0, image)
     winner = torch.empty_like(contested)
-    for rows in chunks(host, candidates.chunk):
+    for rows in chunks(rivals, candidates.chunk):
         part = torch.from_numpy(rows).to(contested.device, non_blocking=True)
         anchor = contested[part]
-        column = torch.arange(int(host[rows].max()), device=contested.device)
+        column = torch.arange(int(rivals[rows].max()), device=contested.device)
         real = column < lengths[part].unsqueeze(1)  # (rows, objects of the fullest image)
         rival = first[image[part]].unsqueeze(1) + torch.where(real, column, 0)
         overlap = _overlap(candidates.truth.take(rival), predicted.take(anchor).column())
@@ -172,7 +196,7 @@ def _class_score(
 
 
 def _best_of_each(metric: Tensor, target: Tensor, count: int) -> Tensor:
-    """Indices, ascending, of the `count` highest metrics of each target."""
+    """Which (P,) are among the `count` highest metrics of their target."""
     order = metric.argsort(descending=True, stable=True)
     order = order[target[order].argsort(stable=True)]
     group = target[order]
@@ -180,4 +204,4 @@ def _best_of_each(metric: Tensor, target: Tensor, count: int) -> Tensor:
     new[1:] = group[1:] != group[:-1]
     index = torch.arange(len(order), device=order.device)
     rank = index - torch.where(new, index, 0).cummax(0).values
-    return order[rank < count].sort().values
+    return torch.zeros_like(new).index_copy_(0, order, rank < count)

@@ -26,6 +26,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from holdfast.geometry.anchors import constant
 from holdfast.geometry.targets import Targets
 from holdfast.losses.assign import assign
 from holdfast.losses.candidates import Candidates
@@ -135,7 +136,7 @@ class BranchCriterion:
         if self.reg_max == 1:
             distance = sides
             height, width = (size * self.strides[0] for size in branch.boxes[0].shape[2:])
-            image_size = sides.new_tensor((width, height, width, height))
+            image_size = constant((width, height, width, height), dtype=sides.dtype, device=sides.device)
             difference = (distance - true_distance) * (stride / image_size)
             distance_term = distance_loss(difference, found.score)
         else:

@@ -8,6 +8,8 @@ several branches share one list.
 An anchor that lies in no box plays no part, so anchors that lie in some box ("candidates") are numbered by
 themselves: level, then image, then row, then column. Those of one level are one range of numbers.
 
+A GPU is asked for counts once: what the lists of a chunk will be long is known on the host from then on.
+
 Dimensions: B images, L levels, U candidate anchors of the batch, G objects, M candidate pairs of a chunk.
 """
 
@@ -21,13 +23,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from holdfast.geometry.anchors import CellRanges, anchor_points, cells_inside
+from holdfast.geometry.anchors import CellRanges, anchor_points, cells_inside, constant
 from holdfast.geometry.iou import BoxParts, box_parts
 from holdfast.geometry.targets import Targets
 
 MARGIN = 1e-9  # an anchor on the edge of a box, or this near to it (pixels), is outside
-_CHUNK_HOST = 1 << 18  # pairs at a time: the dozen arrays of a chunk stay in the cache of a core
+_CHUNK_HOST = 1 << 18  # most pairs at a time: the dozen arrays of a chunk stay in the cache of a core
 _CHUNK_DEVICE = 1 << 23
+PAIR_BYTES = 192  # of a pair in all arrays that are alive together, counted
 
 
 class Pairs(NamedTuple):
@@ -71,6 +74,8 @@ class Candidates:
         point: (U, 2) float32, x and y of the anchor in cells of its level.
         stride: (U,) float32, input pixels per cell.
         sizes: candidate anchors of each level.
+        ends: (L * B,) int64, candidate anchors up to the end of each image on each level.
+        objects: (B,) of each image, on the host; `per_image` the same on the device.
         chunk: pairs held at a time.
     """
 
@@ -82,7 +87,7 @@ class Candidates:
         shapes: Sequence[tuple[int, int]],
         strides: Sequence[int],
         smallest_side: float = 0.0,
-        chunk: int | None = None,
+        memory: int | None = None,
     ) -> None:
         """Measures the objects and finds the anchors inside any of them; pairs are listed later, by `pairs`.
 
@@ -93,7 +98,8 @@ class Candidates:
             shapes: (height, width) of each level in cells.
             strides: input pixels per cell of each level.
             smallest_side: for the test "inside the box" only, shorter sides count as this long (pixels).
-            chunk: pairs held at a time; None chooses by device.
+            memory: bytes that the pairs held at a time, and what is made of them, may take; at least those
+                of one object are held, and no more than the device has use for. None takes the latter.
         """
         device = targets.boxes.device
         boxes = torch.where(torch.isfinite(targets.boxes).all(-1, keepdim=True), targets.boxes, 0.0).float()
@@ -101,24 +107,34 @@ class Candidates:
         self.image, self.classes = targets.image, targets.classes
         self.truth = box_parts(boxes)
         self.reach = _enlarge(boxes, smallest_side) if smallest_side > 0 else boxes
-        self.chunk = chunk or (_CHUNK_HOST if device.type == "cpu" else _CHUNK_DEVICE)
+        self.chunk = _CHUNK_HOST if device.type == "cpu" else _CHUNK_DEVICE
+        if memory is not None:
+            self.chunk = max(min(self.chunk, memory // PAIR_BYTES), 1)
 
         ranges = cells_inside(self.reach, shapes, strides, margin=MARGIN)
         self._width = ranges.width
         self._height = torch.where(ranges.width > 0, ranges.height, 0)
-        self._pitch = torch.tensor([w for _, w in shapes], device=device)
+        self._pitch = constant([w for _, w in shapes], device=device)
         self._corner = ranges.y * self._pitch + ranges.x  # (G, L) first cell
-        self._counts = (self._width * self._height).cpu().numpy()  # the one transfer that plans the chunks
         self._only: Pairs | None = None
 
         cells = np.array([h * w for h, w in shapes])
-        self._cells = torch.from_numpy(cells).to(device)
-        self._starts = torch.from_numpy(np.cumsum(batch * cells) - batch * cells).to(device)
+        blocks = np.repeat(cells, batch)  # anchors of each image on each level
+        self._cells = constant(cells.tolist(), device=device)
+        self._starts = constant((np.cumsum(batch * cells) - batch * cells).tolist(), device=device)
         covered = torch.cat([_covered(ranges, self.image, i, batch, shape) for i, shape in enumerate(shapes)])
-        number = covered.nonzero().squeeze(1)  # level, image and cell in one
         self._rank = covered.cumsum(0) - 1  # candidate number of every anchor
+        self.ends = self._rank.index_select(0, constant(np.cumsum(blocks) - 1, device=device)) + 1
+        self.per_image = self.image.new_zeros(batch).index_add_(0, self.image, torch.ones_like(self.image))
+        counts = self._width * self._height  # (G, L)
+        told = [self.ends, self.per_image, self._height.sum(1), counts.flatten()]
+        ends, self.objects, self._rows, flat = np.split(  # the one transfer that plans the chunks
+            torch.cat(told).cpu().numpy(), np.cumsum([len(x) for x in told])[:-1]
+        )
+        self._counts = flat.reshape(-1, self.levels)
+        self.sizes = np.diff(ends[batch - 1 :: batch], prepend=0).tolist()
+        number = true_at(covered, self._rank, sum(self.sizes))  # level, image and cell in one
         self.level = torch.bucketize(number, self._starts, right=True) - 1
-        self.sizes = torch.bincount(self.level, minlength=self.levels).tolist()
         within = number - self._starts.index_select(0, self.level)
         per_image = self._cells.index_select(0, self.level)
         self.of_image = torch.div(within, per_image, rounding_mode="floor")
@@ -153,7 +169,7 @@ class Candidates:
         image = self.image.index_select(0, objects)
         shift = (self._starts.unsqueeze(1) + image * self._cells.unsqueeze(1)).view(-1)
 
-        segment = torch.repeat_interleave(height)
+        segment = torch.repeat_interleave(height, output_size=int(self._rows[rows].sum()))
         row = torch.arange(len(segment), device=device) - (height.cumsum(0) - height).index_select(0, segment)
         row_width = width.index_select(0, segment)
         first = row_width.cumsum(0) - row_width
@@ -195,6 +211,28 @@ def chunks(lengths: npt.NDArray[np.int64], budget: int) -> Iterator[npt.NDArray[
         start = stop
 
 
+def true_at(mask: Tensor, rank: Tensor, count: int) -> Tensor:
+    """Ascending positions of the true entries of a mask, without asking a device how many there are.
+
+    Args:
+        mask: (N,) bool.
+        rank: (N,) int64, number of each true entry among them, from 0.
+        count: how many are true.
+    """
+    if mask.device.type == "cpu":
+        return mask.nonzero().squeeze(1)  # quicker there
+    return scattered(mask, rank, count)
+
+
+def scattered(mask: Tensor, rank: Tensor, count: int) -> Tensor:
+    """What `true_at` does on a device: every entry writes its position, those that are not true into one
+    place behind the others.
+    """
+    place = torch.where(mask, rank, count)
+    positions = torch.arange(len(mask), device=mask.device)
+    return torch.zeros(count + 1, dtype=torch.int64, device=mask.device).scatter_(0, place, positions)[:count]
+
+
 def _covered(ranges: CellRanges, image: Tensor, level: int, batch: int, shape: tuple[int, int]) -> Tensor:
     """Which cells of a level any rectangle covers: (B * H * W,) bool.
 
@@ -207,7 +245,7 @@ def _covered(ranges: CellRanges, image: Tensor, level: int, batch: int, shape: t
     low = (image * height + y) * width + x
     high = low + h * width
     corner = torch.cat((low, low + w, high, high + w))
-    sign = torch.tensor([1, -1, -1, 1], dtype=torch.int32, device=x.device).repeat_interleave(len(x))
+    sign = constant([1, -1, -1, 1], dtype=torch.int32, device=x.device).repeat_interleave(len(x))
     count = torch.zeros(batch * height * width, dtype=torch.int32, device=x.device).index_add_(
         0, corner, sign
     )

@@ -22,7 +22,14 @@ from holdfast.models.outputs import DetectOutputs, DualOutputs, Outputs
 
 
 class DetectionLoss:
-    """Loss of the main and the auxiliary branch, each assigned for itself; the same throughout a run."""
+    """Loss of the main and the auxiliary branch, each assigned for itself; the same throughout a run.
+
+    Attributes:
+        strides: input pixels per cell of each level.
+        terms: names of the three terms.
+        assigner_bytes: memory of the pairs that are looked at together; None is the assigner's own choice. No
+            result depends on it.
+    """
 
     def __init__(
         self,
@@ -54,6 +61,7 @@ class DetectionLoss:
         """
         self.strides = tuple(strides)
         self.terms = _terms(reg_max)
+        self.assigner_bytes: int | None = None
         self.auxiliary_weight = auxiliary_weight
         self._branch = BranchCriterion(
             strides=strides,
@@ -76,7 +84,9 @@ class DetectionLoss:
             progress: share of the run that is done; this loss does not change with it.
         """
         with torch.autocast(outputs.main.scores[0].device.type, enabled=False):
-            candidates = _candidates(outputs.main.scores, targets, self.strides, smallest_side=0.0)
+            candidates = _candidates(
+                outputs.main.scores, targets, self.strides, smallest_side=0.0, memory=self.assigner_bytes
+            )
             losses = [self._branch(outputs.main, targets, candidates)]
             if outputs.auxiliary is not None:
                 extra = self._branch(outputs.auxiliary, targets, candidates)
@@ -129,6 +139,7 @@ class DualLoss:
         """
         self.strides = tuple(strides)
         self.terms = _terms(reg_max)
+        self.assigner_bytes: int | None = None
         self.many_start, self.many_end = many_start, many_end
         self.smallest_side = float(strides[min(1, len(strides) - 1)])
 
@@ -164,7 +175,13 @@ class DualLoss:
         scores = next(branch for branch in (one, many) if branch is not None).scores
         losses = []
         with torch.autocast(scores[0].device.type, enabled=False):
-            candidates = _candidates(scores, targets, self.strides, smallest_side=self.smallest_side)
+            candidates = _candidates(
+                scores,
+                targets,
+                self.strides,
+                smallest_side=self.smallest_side,
+                memory=self.assigner_bytes,
+            )
             if many is not None:
                 loss = self._many(many, targets, candidates)
                 losses.append(loss._replace(weight=weight, shown=float(one is None)))
@@ -196,7 +213,12 @@ def _terms(reg_max: int) -> tuple[str, str, str]:
 
 
 def _candidates(
-    scores: Sequence[Tensor], targets: Targets, strides: Sequence[int], *, smallest_side: float
+    scores: Sequence[Tensor],
+    targets: Targets,
+    strides: Sequence[int],
+    *,
+    smallest_side: float,
+    memory: int | None,
 ) -> Candidates:
     return Candidates(
         targets,
@@ -204,4 +226,5 @@ def _candidates(
         shapes=[(int(x.shape[2]), int(x.shape[3])) for x in scores],
         strides=strides,
         smallest_side=smallest_side,
+        memory=memory,
     )

@@ -124,7 +124,7 @@ class RanksSettings(DeviceSettings):
     ddp_timeout: float = Field(
         600.0, gt=0, le=86400, description="seconds that processes of a run wait for each other")
     sync_bn: AutoSwitch = Field(
-        "auto", description="batch-norm statistics over all processes; auto where each has under 16 images")
+        "auto", description="batch-norm statistics over all processes; auto: if under 16 images at a time")
     supervise: AutoSwitch = Field(
         "auto", description="start a crashed run again from its last checkpoint; auto: on several devices")
 
@@ -262,7 +262,8 @@ class PrecisionSettings(Settings):
 
     title: ClassVar[str] = "Precision"
     amp: bool = Field(True, description="mixed precision where the hardware has it; loss in float32")
-    amp_dtype: AmpType = Field("auto", description="number format of mixed precision; auto prefers bfloat16")
+    amp_dtype: AmpType = Field(
+        "auto", description="number format of mixed precision; auto: bfloat16 if quick or float32 too large")
     channels_last: bool = Field(True, description="memory layout that convolutions prefer")
 
 

@@ -1,8 +1,9 @@
 """Decides how a step over the batch is done within a memory budget: arithmetic on what the probe measured.
 
-The batch, and with it the learning rate, is never touched. The first level of recompute that lets `ENOUGH`
-images, or the whole batch, through at a time is taken: batch norm wants that many for its statistics, and
-recompute costs less than its noise. Where no level reaches that, the one with the largest micro-batch is.
+The batch, and with it the learning rate, is never touched. Of the levels of recompute that let `ENOUGH`
+images, or the whole batch, through at a time, the one predicted to do the batch fastest is taken: batch norm
+wants that many for its statistics, and recompute costs less than its noise. Where no level reaches that,
+the one with the largest micro-batch is taken. A level that could not be clearly faster is not even measured.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from holdfast.nn.recompute import Level
 from holdfast.train.probe import Cost, Line
 
 ENOUGH = 16  # images in a micro-batch that batch-norm statistics are content with
+CLEARLY = 1.03  # times faster that recompute must be to be taken for its speed; less is noise of the probe
 LEVELS: tuple[Level, ...] = ("none", "norm", "stages")  # of recompute, cheapest first
 _WORDS = {"none": "no recompute", "norm": "recompute of batch norm", "stages": "recompute of stages"}
 _NOTHING = Line(0, 0)
@@ -59,12 +61,15 @@ class MemoryPlan:
         recompute: level of activation recompute.
         val_batch: images per forward of validation.
         trim: whether freed memory is given back to the system before each micro-batch.
-        precision: number format.
+        precision: number format, a sentence.
         peak: predicted most bytes held; None where nothing was measured.
         limit: bytes that may be held; None likewise.
         images_per_second: predicted, without data loading; None likewise.
         fits: whether the peak is within the budget.
         reasons: sentences that explain the decision.
+        narrowed: whether the number format was taken because float32 did not fit.
+        ahead: whether a whole batch waits on the device while the one before it is used.
+        assigner: bytes that the pairs which the assigner looks at together may take; None is its own choice.
     """
 
     batch: int
@@ -79,6 +84,9 @@ class MemoryPlan:
     images_per_second: float | None
     fits: bool
     reasons: tuple[str, ...]
+    narrowed: bool = False
+    ahead: bool = False
+    assigner: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the manifest."""
@@ -87,7 +95,7 @@ class MemoryPlan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MemoryPlan:
         """The plan that `as_dict` wrote, in a checkpoint; other entries are left out."""
-        known = {field.name: values[field.name] for field in fields(cls)}
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         return cls(**{**known, "reasons": tuple(known["reasons"])})
 
     def lines(self) -> list[str]:
@@ -104,9 +112,34 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class _Option:
+    """A level that was measured.
+
+    Attributes:
+        level, cost: what was measured.
+        micro: most images that fit at a time.
+        wanted: most images that may go through at a time.
+        batch: images per step.
+    """
+
     level: Level
-    micro: int
     cost: Cost
+    micro: int
+    wanted: int
+    batch: int
+
+    @property
+    def rate(self) -> float:
+        """Images per second over the batch, predicted."""
+        return self.in_parts(-(-self.batch // max(min(self.micro, self.wanted), 1)))
+
+    @property
+    def gain(self) -> float:
+        """How many times faster this level would be if memory did not count."""
+        return self.in_parts(-(-self.batch // self.wanted)) / self.rate
+
+    def in_parts(self, parts: int) -> float:
+        """Images per second over a batch in so many even parts."""
+        return self.batch / (parts * self.cost.seconds.at(self.batch / parts))
 
 
 def choose(
@@ -147,23 +180,23 @@ def choose(
         reasons.append(f"batch -1: {batch} is the most that needs no splitting")
     room = budget.usable - fixed.training(batch)
     top = min(most or batch, batch)
-    goal = min(micro_batch or min(ENOUGH, top), top)
+    wanted = min(micro_batch or top, top)
+    goal = wanted if micro_batch else min(ENOUGH, top)
     options: list[_Option] = []
     for level in levels:
         found = cost(level)
         if found is not None:
-            options.append(_Option(level, min(found.bytes.most(room), top), found))
-            if options[-1].micro >= goal:
+            options.append(_Option(level, found, min(found.bytes.most(room), top), wanted, batch))
+            # Later levels make activations again: they can save only what a micro-batch takes at any size.
+            if options[-1].micro >= goal and options[-1].gain < CLEARLY:
                 break
-    best = max(
-        options, key=lambda x: (min(x.micro, goal), 0 if x.micro else -x.cost.bytes.at(1)), default=None
-    )
+    best = _best(options, goal)
     micro = max(best.micro if best else 1, 1)
     if micro_batch is not None:
         micro = min(micro_batch, top)
     parts = -(-batch // micro)
     micro = -(-batch // parts)
-    reasons += _why(options, best, micro, micro_batch, top, batch)
+    reasons += _why(options, best, micro, goal=goal, asked=micro_batch)
     plan = MemoryPlan(
         batch=batch,
         micro_batch=micro,
@@ -184,10 +217,8 @@ def choose(
         if retained and (peak > budget.usable or best.level != "none"):
             peak -= retained * activations
             plan = replace(plan, trim=True)
-        seconds = batch / micro * best.cost.seconds.at(micro)
-        plan = replace(
-            plan, peak=int(peak), images_per_second=batch / seconds, fits=peak <= budget.usable
-        )
+        speed = best.in_parts(parts)
+        plan = replace(plan, peak=int(peak), images_per_second=speed, fits=peak <= budget.usable)
     if not plan.fits:
         need = "one image at a time" if micro == 1 else f"{micro} images at a time"
         peak_text = f" needs {size(plan.peak)}, which" if plan.peak else ""
@@ -211,29 +242,47 @@ def _val_batch(cost: Cost | None, fixed: Fixed, budget: Budget, batch: int, micr
     return max(min(2 * batch, line.most(budget.usable)), 1)
 
 
+def _best(options: Sequence[_Option], goal: int) -> _Option | None:
+    """The fastest of the options that let `goal` images through; else the one that lets most through."""
+    most = max((min(option.micro, goal) for option in options), default=0)
+    if not most:
+        return min(options, key=lambda option: option.cost.bytes.at(1), default=None)
+    best, *others = [option for option in options if min(option.micro, goal) == most]
+    for option in others:
+        if option.rate > CLEARLY * best.rate:
+            best = option
+    return best
+
+
 def _why(
-    options: Sequence[_Option], best: _Option | None, micro: int, asked: int | None, top: int, batch: int
+    options: Sequence[_Option], best: _Option | None, micro: int, *, goal: int, asked: int | None
 ) -> list[str]:
     if best is None:
         return ["not even one image could be tried: memory ran out while measuring"]
-    reasons = []
-    tried = {option.level: option.micro for option in options}
+    batch, able = best.batch, [option for option in options if option.micro >= goal]
     fits = ", ".join(
-        f"{'all' if count >= batch else count} of {batch} images with {_WORDS[level]}"
-        for level, count in tried.items()
+        f"{'all' if option.micro >= batch else option.micro} of {batch} images with {_WORDS[option.level]}"
+        + (f" ({option.rate:.3g} images/s)" if option.micro else "")
+        for option in options
     )
-    reasons.append(f"at a time fit {fits}")
+    reasons = [f"at a time fit {fits}"]
     if asked is not None:
         evenly = f"; evenly cut that is {micro}" if micro < asked else ""
-        reasons.append(f"micro_batch={asked} was asked for{evenly}")
-    elif len(options) > 1 and micro >= min(ENOUGH, top):
-        reasons.append(f"recompute is preferred to fewer than {ENOUGH} images in a batch-norm statistic")
-    elif micro < min(ENOUGH, top):
+        return [*reasons, f"micro_batch={asked} was asked for{evenly}"]
+    if micro < goal:
         reasons.append(f"batch norm takes its statistics over {micro} images at a time")
+    elif len(able) < len(options):
+        reasons.append(f"recompute is preferred to fewer than {ENOUGH} images in a batch-norm statistic")
+    if len(able) > 1:
+        reasons.append(f"of what lets {goal} images through, {_WORDS[best.level]} is predicted the fastest")
+    elif able and best.micro < best.wanted:
+        reasons.append(f"larger micro-batches could gain {100 * (best.gain - 1):.0f} % at most")
     return reasons
 
 
-def given(*, batch: int, micro_batch: int, recompute: Level, precision: str) -> MemoryPlan:
+def given(
+    *, batch: int, micro_batch: int, recompute: Level, precision: str, assigner: int | None = None
+) -> MemoryPlan:
     """The plan of a user who says everything: nothing is measured, nothing is predicted."""
     parts = -(-batch // min(micro_batch, batch))
     return MemoryPlan(
@@ -249,6 +298,7 @@ def given(*, batch: int, micro_batch: int, recompute: Level, precision: str) -> 
         images_per_second=None,
         fits=True,
         reasons=("micro_batch and ckpt were given; memory was not measured",),
+        assigner=assigner,
     )
 
 
@@ -260,4 +310,32 @@ def tightest(plans: Sequence[MemoryPlan]) -> MemoryPlan:
     val_batch = min(plan.val_batch for plan in plans)
     parts = -(-batch // least.micro_batch)
     trim = any(plan.trim for plan in plans)
-    return replace(least, batch=batch, parts=parts, recompute=level, val_batch=val_batch, trim=trim)
+    format_of = next((plan for plan in plans if plan.narrowed), least)
+    return replace(
+        least,
+        batch=batch,
+        parts=parts,
+        recompute=level,
+        val_batch=val_batch,
+        trim=trim,
+        precision=format_of.precision,
+        narrowed=format_of.narrowed,
+        ahead=all(plan.ahead for plan in plans),
+        assigner=min((plan.assigner for plan in plans if plan.assigner), default=None),
+    )
+
+
+def narrowed(plan: MemoryPlan, narrow: MemoryPlan, *, take: bool) -> MemoryPlan:
+    """Decides between a plan in float32 under which nothing fits and one of 16 bits.
+
+    Args:
+        plan: in float32.
+        narrow: in the other format.
+        take: whether the other may be taken; else its need is only said.
+    """
+    need = "memory ran out there too" if narrow.peak is None else f"the same takes {size(narrow.peak)}"
+    if narrow.fits and take:
+        note = f"{narrow.precision}, because not even one image fits in float32"
+        return replace(narrow, narrowed=True, precision=note, reasons=(*narrow.reasons, f"precision: {note}"))
+    remark = ", and leaving --no-amp out would take it" if narrow.fits else ", which does not fit either"
+    return replace(plan, reasons=(*plan.reasons, f"in {narrow.precision} {need}{remark}"))

@@ -16,13 +16,15 @@ from holdfast.devices import Precision
 from holdfast.memory.budget import Budget, Limit, budget, give_back, held, parse_limit
 from holdfast.models.detector import Detector
 from holdfast.nn.recompute import Level
-from holdfast.train.plan import LEVELS, Fixed, MemoryPlan, choose, given
+from holdfast.train.plan import LEVELS, Fixed, MemoryPlan, choose, given, narrowed
 from holdfast.train.probe import Cost, Line, Loss, Probe
 
 LARGEST = 1024  # images of a batch that is chosen
 # Rough share of the memory of a pass that each level leaves. Only decides whether one image may be tried.
 _SHARES: dict[Level, float] = {"none": 1.0, "norm": 0.7, "stages": 0.4}
 RETAINED = 0.2  # glibc: passes of 16 images held 573 MiB once, 690 in a row
+ASSIGNER = 0.5  # share of the headroom; activations of every size are measured, its pairs depend on the data
+LEAST_ASSIGNER = 4 * 2**20
 _LIVE_BATCHES = 4  # on the host: two being made, one in use, one spare
 
 
@@ -50,8 +52,12 @@ def plan_run(
     iou: float,
     max_det: int,
     nms: bool | None,
+    narrow: Precision | None = None,
+    may_narrow: bool = False,
 ) -> MemoryPlan:
     """Plans how the steps of a run fit into memory; the model is as before afterwards.
+
+    The loss is told how much memory its assignment may take.
 
     Args:
         model: training form, on its device.
@@ -72,6 +78,8 @@ def plan_run(
         host_images: bytes of decoded images that the loader will hold.
         sharing: processes of this run on the same device or, on a CPU, the same machine.
         conf, iou, max_det, nms: of the run's validation.
+        narrow: format of 16 bits to look at where not even one image fits; None where there is none.
+        may_narrow: whether the plan may take it; otherwise it only says what it would need.
 
     Raises:
         SettingsError: `memory_limit` is no amount of memory.
@@ -80,40 +88,49 @@ def plan_run(
     levels = LEVELS if ckpt == "auto" and batch != -1 else tuple(x for x in LEVELS if x == ckpt) or LEVELS[:1]
     part = -1 if batch == -1 else -(-min(batch * accumulate, images) // ranks)
     most = None if batch == -1 else -(-min(batch, images) // ranks)
+    device = next(model.parameters()).device
+    assigner = assigner_bytes(budget(device, limit=limit, headroom=headroom, sharing=sharing))
+    loss.assigner_bytes = assigner
     if micro_batch and ckpt != "auto" and batch != -1:
         return given(
             batch=part,
             micro_batch=min(micro_batch, most or 1),
             recompute=levels[0],
             precision=precision.note,
+            assigner=assigner,
         )
-    probe = Probe(
-        model,
-        loss,
-        precision=precision,
-        channels_last=channels_last,
-        side=side,
-        boxes=boxes,
-        recompute=model.recompute,
-    )
-    plan = plan_step(
-        probe,
-        make_optimizer=lambda of: make_optimizer(of, max(part, 1) * ranks),
-        limit=limit,
-        headroom=headroom,
-        average=average,
-        host_images=host_images,
-        batch=part,
-        most=most,
-        levels=levels,
-        micro_batch=micro_batch or None,
-        sharing=sharing,
-        largest_batch=min(-(-images // ranks), LARGEST),
-        conf=conf,
-        iou=iou,
-        max_det=max_det,
-        nms=nms,
-    )
+
+    def plan_in(form: Precision) -> MemoryPlan:
+        return plan_step(
+            Probe(
+                model,
+                loss,
+                precision=form,
+                channels_last=channels_last,
+                side=side,
+                boxes=boxes,
+                recompute=model.recompute,
+            ),
+            make_optimizer=lambda of: make_optimizer(of, max(part, 1) * ranks),
+            limit=limit,
+            headroom=headroom,
+            average=average,
+            host_images=host_images,
+            batch=part,
+            most=most,
+            levels=levels,
+            micro_batch=micro_batch or None,
+            sharing=sharing,
+            largest_batch=min(-(-images // ranks), LARGEST),
+            conf=conf,
+            iou=iou,
+            max_det=max_det,
+            nms=nms,
+        )
+
+    plan = replace(plan_in(precision), assigner=assigner)
+    if narrow is not None and not plan.fits and plan.micro_batch == 1:
+        plan = narrowed(plan, replace(plan_in(narrow), assigner=assigner), take=may_narrow)
     if batch == -1 and accumulate > 1:
         count = min(plan.batch * accumulate, -(-images // ranks))
         plan = replace(plan, batch=count, parts=-(-count // plan.micro_batch))
@@ -199,6 +216,9 @@ def plan_step(
     plan = choice()
     if device.type == "cuda":
         plan = _confirmed(plan, probe, choice, costs, fixed, allowed)
+        waiting = 2 * plan.batch * 3 * probe.side**2  # bytes of the batch in use and the next one
+        ahead = plan.peak is not None and plan.peak + waiting <= allowed.usable
+        plan = replace(plan, ahead=ahead, peak=plan.peak + waiting if ahead and plan.peak else plan.peak)
     if plan.parts == 1 and plan.recompute == "none" and plan.fits:
         return replace(plan, val_batch=2 * plan.batch)  # an image takes less than half without gradients
     validation = probe.validation(
@@ -215,24 +235,26 @@ def _confirmed(
     fixed: Fixed,
     allowed: Budget,
 ) -> MemoryPlan:
-    """Tries the micro-batch that was chosen, and chooses again while it takes more than it may."""
+    """Tries the micro-batch that was chosen, and chooses again while it takes more memory or time than it
+    should.
+    """
     for _ in range(4):
         known = costs.get(plan.recompute)
         if known is None:
             return plan
         seen = probe.measure(plan.recompute, plan.micro_batch)
-        if seen is not None and fixed.training(plan.batch) + seen.bytes <= allowed.usable:
-            line, time = Line(0, seen.bytes / seen.images), Line(0, seen.seconds / seen.images)
-            return replace(
-                plan,
-                peak=int(fixed.training(plan.batch) + line.at(plan.micro_batch)),
-                images_per_second=1 / time.each,
-            )
-        took = 1.25 * known.bytes.at(plan.micro_batch) if seen is None else seen.bytes
-        costs[plan.recompute] = replace(known, bytes=Line(0, took / plan.micro_batch))
+        fits = seen is not None and fixed.training(plan.batch) + seen.bytes <= allowed.usable
+        if seen is not None and fits:
+            slower = seen.seconds / known.seconds.at(plan.micro_batch)
+            time = Line(known.seconds.base * slower, known.seconds.each * slower)
+            costs[plan.recompute] = replace(known, seconds=time)
+        else:
+            took = 1.25 * known.bytes.at(plan.micro_batch) if seen is None else seen.bytes
+            costs[plan.recompute] = replace(known, bytes=Line(0, took / plan.micro_batch))
         again = choice()
-        if again.micro_batch == plan.micro_batch and again.recompute == plan.recompute:
-            return again
+        if (again.micro_batch, again.recompute) == (plan.micro_batch, plan.recompute):
+            peak = int(fixed.training(plan.batch) + seen.bytes) if seen is not None and fits else again.peak
+            return replace(again, peak=peak)
         plan = again
     return plan
 
@@ -255,6 +277,11 @@ def fixed_memory(
         average=_bytes(probe.model) if average else 0,
         loader=loader if probe.device.type == "cpu" else Line(0, 0),
     )
+
+
+def assigner_bytes(allowed: Budget) -> int:
+    """What the pairs that the assigner looks at together may take, of what stays free."""
+    return max(int(ASSIGNER * allowed.headroom), LEAST_ASSIGNER)
 
 
 def _bytes(model: nn.Module) -> int:

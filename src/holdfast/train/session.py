@@ -25,7 +25,7 @@ from holdfast.data.loader import TrainLoader
 from holdfast.data.reader import EvalReader, TrainReader, recent_bytes
 from holdfast.data.samples import TrainSamples
 from holdfast.data.splits import split_index
-from holdfast.devices import choose_precision
+from holdfast.devices import choose_precision, narrower_precision
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.load import load_model
 from holdfast.losses.detect import criterion
@@ -237,6 +237,7 @@ def _fit(
     wanted, accumulate = settings.batch, settings.accumulate
     if content is not None and wanted == -1:  # what was found out then stays
         wanted, accumulate = content["facts"]["batch"], 1
+    narrow = narrower_precision(device.device, precision)
     memory = earlier_plan(content, settings.part(MemorySettings), device=device.note, ranks=ranks.world)
     if memory is None:
         with repeatable(settings.deterministic):
@@ -261,15 +262,20 @@ def _fit(
                 + (train_store.promised + val_store.promised if settings.cache == "ram" else 0),
                 sharing=ranks.local_world if device.device.type == "cpu" else 1,
                 nms=settings.nms,
+                narrow=narrow,
+                may_narrow=settings.amp,
                 **settings.part(DetectionSettings),
             )
         memory = compared(tightest(ranks.gather_all(own)), content)
+    loss.assigner_bytes = memory.assigner
+    if memory.narrowed and narrow is not None:
+        precision = replace(narrow, note=memory.precision)
     batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train_index))
     model.recompute(memory.recompute)
     steps = steps_per_epoch(len(train_index), batch)
     choice, optimizer = optimizer_over(model, batch)
     ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
-    sync = synchronises(ranks, settings.sync_bn, batch)
+    sync = synchronises(ranks, settings.sync_bn, memory.micro_batch)
     stepper = Stepper(
         model,
         loss,
@@ -345,7 +351,7 @@ def _fit(
     )
     if where.launch:
         facts["launch"] = where.launch
-    facts["batch_norm"] = norm_note(ranks, settings.sync_bn, batch)
+    facts["batch_norm"] = norm_note(ranks, settings.sync_bn, memory.micro_batch)
     plots = settings.plots and ranks.main
     if ranks.main:
         files.write_json(folder / "manifest.json", facts)
@@ -405,6 +411,7 @@ def _fit(
         say=say if settings.verbose else _silent,  # each rank of its own images
         part=ranks.rank,
         parts=ranks.world,
+        device=device.device if pin and memory.ahead else None,
     )
     weights = folder / "weights"
     saver = Saver(weights, every=settings.save_every, say=talk) if ranks.main else None

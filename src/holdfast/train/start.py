@@ -20,7 +20,7 @@ from holdfast.devices import Device, choose_device, choose_device_of_rank
 from holdfast.train.dist import Ranks
 
 Say = Callable[[str], None]
-FEW = 16  # images of a rank under which its batch statistics are too rough
+FEW = 16  # images at a time under which batch statistics are too rough
 
 
 def device_of(ranks: Ranks, wanted: str, say: Say) -> Device:
@@ -60,23 +60,22 @@ def synchronises(ranks: Ranks, wanted: bool | str, images: int) -> bool:
     """Decides whether batch norm takes its statistics over all ranks.
 
     Args:
-        wanted: True, False, or `auto`, which does where the largest share of a batch has under 16 images.
-        images: images of a batch.
+        wanted: True, False, or `auto`, which does where fewer than 16 images are a micro-batch.
+        images: images that go through the network of a rank at a time.
     """
     if ranks.world == 1 or wanted is False:
         return False
-    return wanted is True or -(-images // ranks.world) < FEW
+    return wanted is True or images < FEW
 
 
 def norm_note(ranks: Ranks, wanted: bool | str, images: int) -> str:
     """One sentence on where statistics of batch norm come from; empty for one rank that was not asked."""
     if ranks.world == 1:
         return "sync_bn does nothing, because there is one rank" if wanted is True else ""
-    share = -(-images // ranks.world)
     if synchronises(ranks, wanted, images):
-        why = f", because {share} images a rank are few" if wanted == "auto" else ""
+        why = f", because {images} images of a rank at a time are few" if wanted == "auto" else ""
         return f"statistics over all {ranks.world} ranks{why}"
-    return f"statistics over the {share} images of each rank, averaged after each epoch"
+    return f"statistics over {images} images of each rank at a time, averaged after each epoch"
 
 
 def share_store(ranks: Ranks, opened: Opened, rooms: Rooms) -> Opened:
