@@ -77,9 +77,9 @@ def test_a_restarted_launch_finds_its_own_run_and_no_other(tmp_path: Path) -> No
         (tmp_path / name / "manifest.json").write_text(json.dumps({"launch": launch} if launch else {}))
     again = Place(0, 2, 0, 2, restarts=1, launch="torchrun a")
     assert folder_of_launch(tmp_path, again) == tmp_path / "exp"
-    assert resume_path(False, tmp_path, None, again) is None  # it has no checkpoint yet
+    assert resume_path(False, tmp_path, "exp", None, again) is None  # it has no checkpoint yet
     last = tmp_path / "exp" / "weights" / "last.pt"
     last.touch()
-    assert resume_path(False, tmp_path, None, again) == last
+    assert resume_path(False, tmp_path, "exp", None, again) == last
     assert folder_of_launch(tmp_path, Place(0, 2, 0, 2, restarts=0, launch="torchrun a")) is None
-    assert resume_path(False, tmp_path, None, Place()) is None
+    assert resume_path(False, tmp_path, "exp", None, Place()) is None

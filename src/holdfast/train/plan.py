@@ -17,7 +17,7 @@ from holdfast.nn.recompute import Level
 from holdfast.train.probe import Cost, Line
 
 ENOUGH = 16  # images in a micro-batch that batch-norm statistics are content with
-CLEARLY = 1.03  # times faster that recompute must be to be taken for its speed; less is noise of the probe
+CLEARLY = 1.1  # times faster that recompute must be to be taken for its speed; less is noise of the probe
 LEVELS: tuple[Level, ...] = ("none", "norm", "stages")  # of recompute, cheapest first
 _WORDS = {"none": "no recompute", "norm": "recompute of batch norm", "stages": "recompute of stages"}
 _NOTHING = Line(0, 0)
@@ -32,6 +32,7 @@ class Fixed:
         gradients: of all trained parameters.
         state: what the optimizer will keep.
         average: the moving average of the weights.
+        copies: of all these in the memory of the host, to go back to and being saved (0 on a device).
         loader: batches and images held by the loader (0 on a device).
     """
 
@@ -39,6 +40,7 @@ class Fixed:
     gradients: int
     state: int
     average: int
+    copies: int = 0
     loader: Line = _NOTHING
 
     def training(self, batch: int) -> float:
@@ -47,7 +49,7 @@ class Fixed:
 
     def validation(self, batch: int) -> float:
         """Bytes during validation, without what validation adds."""
-        return self.held + self.state + self.average + self.loader.at(batch)
+        return self.held + self.state + self.average + self.copies + self.loader.at(batch)
 
 
 @dataclass(frozen=True)

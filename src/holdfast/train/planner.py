@@ -25,6 +25,7 @@ _SHARES: dict[Level, float] = {"none": 1.0, "norm": 0.7, "stages": 0.4}
 RETAINED = 0.2  # glibc: passes of 16 images held 573 MiB once, 690 in a row
 ASSIGNER = 0.5  # share of the headroom; activations of every size are measured, its pairs depend on the data
 LEAST_ASSIGNER = 4 * 2**20
+_LIVE_COPIES = 2  # of a run's state: one to go back to, and the next or the one that is being saved
 _LIVE_BATCHES = 4  # on the host: two being made, one in use, one spare
 
 
@@ -270,12 +271,16 @@ def fixed_memory(
     state = probe.optimizer_bytes(make_optimizer)
     give_back(probe.device)
     loader = Line(host_images, _LIVE_BATCHES * 3.0 * probe.side**2)
+    weights = _bytes(probe.model)
+    kept = weights + state + (weights if average else 0)
+    on_host = probe.device.type == "cpu"
     return Fixed(
         held=held(probe.device),
         gradients=probe.gradients,
         state=state,
-        average=_bytes(probe.model) if average else 0,
-        loader=loader if probe.device.type == "cpu" else Line(0, 0),
+        average=weights if average else 0,
+        copies=_LIVE_COPIES * kept if on_host else 0,
+        loader=loader if on_host else Line(0, 0),
     )
 
 
