@@ -30,6 +30,7 @@ def main() -> int:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100, help="end after the run in which this is reached")
+    parser.add_argument("--minutes", type=float, default=60.0, help="end after the run in which it is over")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--images", type=int, default=30, help="images of the drawn data set")
     parser.add_argument("--model", default="gelan-t")
@@ -52,16 +53,18 @@ def chaos(folder: Path, asked: argparse.Namespace) -> int:
     times = random.Random(asked.seed)
     kills, runs, bad = 0, 0, 0
     places: Counter[str] = Counter()
-    while kills < asked.kills:
+    while kills < asked.kills and time.monotonic() - began < 60 * asked.minutes:
         runs += 1
         words = command(data, folder, f"run{runs}", **keys)
         starts = 0
         while True:
             starts += 1
             run = start(words)
-            after = times.uniform(0, length)
+            after, since = times.uniform(0, length), time.monotonic()
             try:
                 out, _ = run.communicate(timeout=after)
+                if starts == 1:  # a machine that has less to do now would finish most runs in peace
+                    length = min(length, time.monotonic() - since)
             except subprocess.TimeoutExpired:  # it is still at work
                 run.kill()
                 out, _ = run.communicate()

@@ -160,9 +160,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
             f"{path}: damaged, or not a Holdfast checkpoint, so it cannot be resumed.",
             hint="Start from it with --weights instead.",
         )
-    if content["progress"] is None:
+    if content.get("progress") is None:
         raise WeightsError(
             f"{path}: holds weights only, so it cannot be resumed.", hint="Resume from last.pt beside it."
+        )
+    if not all(isinstance(content.get(key), dict) for key in ("progress", "settings", "facts")):
+        raise WeightsError(
+            f"{path}: a checkpoint without settings or facts of its run, so it cannot be resumed.",
+            hint="Start from it with --weights instead.",
         )
     return content, path
 
