@@ -14,7 +14,7 @@ LAYERS = (
     ("geometry",),
     ("nn",),
     ("models", "losses", "data", "evaluate", "weights"),
-    ("post", "load", "devices", "runs", "memory"),
+    ("post", "load", "devices", "runs", "memory", "health"),
     ("train", "val", "predict", "report"),
     (
         "api", "checking", "cli", "conversion", "demo", "downloads", "launching", "planning", "__init__",
