@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from holdfast.health.records import Epoch, Number, Window
+from holdfast.health.records import Epoch, Finding, History, Number, Window
+
+SHORT = 3  # findings told at the end of a run
 
 
 def duration(seconds: float) -> str:
@@ -77,3 +80,34 @@ def _memory(held: int, planned: int | None) -> str:
 
 def _skipped(images: int) -> str:
     return f"skipped {images}" if images else ""
+
+
+def run_line(history: History) -> str:
+    """What a run is and how far it came."""
+    facts, epochs = history.facts, history.epochs
+    scored = [epoch for epoch in history.validated if epoch.map is not None]
+    best = max(scored, key=lambda epoch: epoch.map or 0.0, default=None)
+    score = "" if best is None else f", best mAP50-95 {best.map:.3f} in epoch {best.epoch}"
+    planned = max(facts.epochs, epochs[-1].epoch if epochs else 0)
+    done = epochs[-1].epoch if epochs else 0
+    return f"{facts.model or 'a model'}, {done} of {planned} epochs{score}"
+
+
+def advice_lines(findings: Sequence[Finding]) -> list[str]:
+    """Findings with their remedies, numbered by expected gain; what goes well after them."""
+    lines = []
+    for number, finding in enumerate((f for f in findings if f.level != "good"), 1):
+        lines.append(f"{number}. {finding.text}")
+        if finding.remedy:
+            lines.append(f"   {finding.remedy}")
+        if finding.flag:
+            lines.append(f"   {finding.flag}")
+    lines += [f"+  {finding.text}" for finding in findings if finding.level == "good"]
+    return lines or ["nothing to say: no rule found anything, good or bad"]
+
+
+def short_advice(findings: Sequence[Finding], folder: Path) -> list[str]:
+    """The greatest gains on a line each, for the end of a run."""
+    useful = [finding for finding in findings if finding.level != "good"]
+    lines = [f"advice: {finding.line()}" for finding in useful[:SHORT]]
+    return [*lines, f"more of it: holdfast advise {folder}"] if len(useful) > SHORT else lines

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from holdfast.health.lines import short_advice
 from holdfast.health.log import NAME, belonging, read
 from holdfast.health.records import Facts, Finding, History, Record, Window, to_row
 from holdfast.health.rules import examine
-from holdfast.runs import JsonLog
+from holdfast.runs import JsonLog, write_json
 from holdfast.train.checkpoint import Progress
 
 WINDOWS = 100  # that rules see
@@ -74,6 +75,12 @@ class Recorder:
             self._said.add(finding.rule)
             self.add(finding)
         return new
+
+    def advise(self, folder: Path) -> list[str]:
+        """Writes what the rules say of the whole run to advice.json; returns the lines that matter most."""
+        found = examine(self.history())
+        write_json(folder / "advice.json", {"findings": [to_row(finding) for finding in found]})
+        return short_advice(found, folder)
 
 
 def recorder_of(

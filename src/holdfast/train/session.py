@@ -462,6 +462,8 @@ def _fit(
     talk(table(result.metrics, result.speed))
     if lost := len(samples.faults.reasons):
         talk(f"{lost} training images could not be read while the run was under way; others took their place")
+    for line in monitor.recorder.advise(folder) if monitor.recorder is not None else ():
+        talk(line)
     talk(f"results in {folder}")
     return TrainResult(folder, best, result, progress)
 
