@@ -110,7 +110,8 @@ def test_a_line_that_is_being_written_waits_until_it_is_whole(tmp_path: Path) ->
     path.write_bytes(line[:40])
     follower = Follower(path)
     assert follower.fresh() == []
-    path.open("ab").write(line[40:] + b"\n")
+    with path.open("ab") as file:
+        file.write(line[40:] + b"\n")
     assert [type(record) for record in follower.fresh()] == [Epoch]
     path.unlink()
     assert follower.fresh() == []
