@@ -153,7 +153,7 @@ def table(tmp_path: Path) -> Path:
 def test_a_run_without_records_is_told_from_its_table(table: Path) -> None:
     lines = watch(table, last=2).splitlines()
     assert "gelan-t, 12 of 20 epochs" in lines[0]
-    assert lines[-2].startswith("epoch 12/20  box 0.250")
+    assert lines[-2] == "epoch 12/20  box 0.250  mAP50 0.500  mAP50-95 0.300"
     assert "no health.jsonl" in lines[-1]
     rules = [finding.rule for finding in holdfast.advise(table, say=lambda text: None)]
     assert "small-data-set" in rules

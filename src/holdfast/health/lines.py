@@ -26,12 +26,13 @@ def epoch_line(epoch: Epoch, epochs: int, planned: int | None) -> str:
         planned: predicted peak in bytes; None where there is none.
     """
     held = epoch.peak if epoch.peak is not None else epoch.rss
+    timed = epoch.images_per_second > 0  # not where results.csv is all there is
     parts = [
         f"epoch {epoch.epoch}/{epochs}",
         _losses(epoch.losses),
-        f"{epoch.images_per_second:.1f} img/s",
-        f"data-wait {epoch.wait_share:.0%}",
-        _memory(held, planned),
+        f"{epoch.images_per_second:.1f} img/s" if timed else "",
+        f"data-wait {epoch.wait_share:.0%}" if timed else "",
+        _memory(held, planned) if held else "",
         _skipped(epoch.skipped),
         "" if epoch.map50 is None else f"mAP50 {epoch.map50:.3f}",
         "" if epoch.map is None else f"mAP50-95 {epoch.map:.3f}",
