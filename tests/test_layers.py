@@ -14,11 +14,11 @@ LAYERS = (
     ("geometry",),
     ("nn",),
     ("models", "losses", "data", "evaluate", "weights"),
-    ("post", "load", "devices", "runs", "memory"),
+    ("post", "load", "devices", "runs", "memory", "health"),
     ("train", "val", "predict", "report"),
     (
-        "api", "checking", "cli", "conversion", "demo", "downloads", "launching", "planning", "__init__",
-        "__main__",
+        "advising", "api", "checking", "cli", "conversion", "demo", "downloads", "launching", "planning",
+        "watching", "__init__", "__main__",
     ),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

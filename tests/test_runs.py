@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from holdfast.errors import SettingsError
-from holdfast.runs import CsvLog, SideFiles, new_run_folder, write_atomic
+from holdfast.runs import CsvLog, JsonLog, SideFiles, new_run_folder, write_atomic
 
 
 def test_folders_are_numbered_unless_existing_ones_may_be_used(tmp_path: Path) -> None:
@@ -82,3 +87,55 @@ def test_side_files_that_a_full_disk_refuses_are_said_once_and_come_later(tmp_pa
     files.write(tmp_path / "results.json", b"c")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["args.yaml", "manifest.json", "results.json"]
     assert said[1].endswith("could be written again")
+
+
+def lines(path: Path) -> list[dict[str, int]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_log_of_json_lines_begins_with_what_it_is_given_and_grows(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    JsonLog(path, [{"a": 1}]).append({"a": 2}, {"a": 3})
+    assert lines(path) == [{"a": 1}, {"a": 2}, {"a": 3}]
+    JsonLog(path).append({"a": 4})
+    assert lines(path) == [{"a": 4}]
+
+
+def test_json_lines_that_a_disk_refuses_come_with_the_next_one(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    log = JsonLog(folder / "log.jsonl")
+    folder.rename(tmp_path / "gone")
+    with pytest.raises(OSError, match="No such file"):
+        log.append({"a": 1})
+    (tmp_path / "gone").rename(folder)
+    log.append({"a": 2})
+    assert lines(log.path) == [{"a": 1}, {"a": 2}]
+
+
+FILL = """
+import sys
+from pathlib import Path
+from holdfast.runs import JsonLog
+log = JsonLog(Path(sys.argv[1]))
+count = 0
+try:
+    while True:
+        log.append({"number": count})
+        count += 1
+except OSError:
+    print(count)
+"""
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_line_leaves_no_part_of_it(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # writing beyond fails as on a full disk
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    path = tmp_path / "log.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, path], preexec_fn=limit, capture_output=True, text=True, check=True
+    )
+    assert path.read_text().endswith("}\n")
+    assert len(lines(path)) == int(done.stdout) > 100

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.api import YOLO, check, convert, download, resume
+    from holdfast.api import YOLO, advise, check, convert, download, resume
 
-__all__ = ["YOLO", "__version__", "check", "convert", "download", "resume"]
+__all__ = ["YOLO", "__version__", "advise", "check", "convert", "download", "resume"]
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Imports the facade when it is first asked for (PEP 562), so that `import holdfast` stays light."""
-    if name in ("YOLO", "check", "convert", "download", "resume"):
+    if name in ("YOLO", "advise", "check", "convert", "download", "resume"):
         from holdfast import api
 
         return getattr(api, name)
@@ -22,4 +22,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "YOLO", "check", "convert", "download", "resume"])
+    return sorted([*globals(), "YOLO", "advise", "check", "convert", "download", "resume"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from holdfast.errors import SettingsError
 from holdfast.settings import (
+    AdviseSettings,
     CheckSettings,
     ConvertSettings,
     DownloadSettings,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from holdfast.data.check import Inspection
     from holdfast.evaluate.coco import DetectionMetrics
+    from holdfast.health.records import Finding
     from holdfast.load import LoadedModel
     from holdfast.models.detector import Detector
     from holdfast.post.results import Results
@@ -376,6 +378,25 @@ def check(data: str | Path, *, say: Say = print, **keys: Any) -> Inspection:
     from holdfast.checking import run_check
 
     return run_check(CheckSettings(data=str(data), **keys), say=say)
+
+
+def advise(run: str | Path = "", *, say: Say = print, **keys: Any) -> list[Finding]:
+    """Says what would make a training better as `holdfast advise` does.
+
+    Args:
+        run: the folder of the run; empty takes the newest.
+        say: where the advice is told.
+        keys: further keys of `holdfast advise`, such as `project`.
+
+    Returns:
+        The findings with their evidence, the greatest expected gain first.
+
+    Raises:
+        SettingsError: there is no such run.
+    """
+    from holdfast.advising import run_advise
+
+    return run_advise(AdviseSettings(run=str(run), **keys), say=say)
 
 
 def convert(source: str | Path, target: str | Path, *, say: Say = print, **keys: Any) -> Path:

@@ -1,5 +1,5 @@
-"""Run folders: numbered names, atomic files, one CSV row per epoch, and files whose failure ends nothing.
-Layer 3: used by train, val, predict and report.
+"""Run folders: numbered names, atomic files, one CSV row per epoch, lines of JSON, and files whose failure
+ends nothing. Layer 3: used by train, val, predict and report.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -193,3 +194,43 @@ class CsvLog:
         text = io.StringIO(newline="")
         csv.writer(text).writerows([self.columns, *self.rows])
         write_atomic(self.path, text.getvalue().encode())
+
+
+class JsonLog:
+    """A file of one JSON object per line, added to as a run goes on; several threads may add. A line that a
+    full disk refuses, or takes in part, comes with the next one.
+
+    Args:
+        path: the file.
+        rows: what it holds to begin with, instead of what stands there.
+    """
+
+    def __init__(self, path: Path, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.path = path
+        self._waiting = ""
+        self._lock = threading.Lock()
+        write_atomic(path, "".join(map(_json_line, rows)).encode())
+
+    def append(self, *rows: Mapping[str, Any]) -> None:
+        """Adds rows.
+
+        Raises:
+            OSError: the file cannot be written now; they come with the next ones.
+        """
+        with self._lock:
+            self._waiting += "".join(map(_json_line, rows))
+            with self.path.open("ab", buffering=0) as file:
+                before = file.seek(0, os.SEEK_END)
+                left = memoryview(self._waiting.encode())
+                try:
+                    while left:
+                        left = left[file.write(left) :]
+                except OSError:
+                    with suppress(OSError):
+                        file.truncate(before)
+                    raise
+            self._waiting = ""
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.settings import (
+    AdviseSettings,
     CheckSettings,
     ConvertSettings,
     DemoSettings,
@@ -16,6 +17,7 @@ from holdfast.settings import (
     PredictSettings,
     TrainSettings,
     ValSettings,
+    WatchSettings,
     components,
 )
 from holdfast.settings.base import Settings
@@ -30,6 +32,8 @@ PLACES = {
     ConvertSettings: "conversion.py",
     DownloadSettings: "downloads.py",
     PlanSettings: "planning.py",
+    WatchSettings: "watching.py",
+    AdviseSettings: "advising.py",
 }
 # Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
 ELSEWHERE = {"hyp", "workers", "model", "source", "ranks", "supervise"}

@@ -18,6 +18,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from holdfast.data.shapes import write_demo
 from holdfast.errors import Diverged
+from holdfast.health.log import NAME, read
+from holdfast.health.records import History
 from holdfast.models.detector import Detector
 from holdfast.train.session import TrainResult
 from steps import has_white, spoil
@@ -117,6 +119,12 @@ def test_an_image_that_spoils_steps_is_named_and_left_out(
     assert capsys.readouterr().out.count("left out:") == 1  # another image stands in later
     assert all(value.isfinite().all() for value in state(result).values())
     assert result.progress.step == 9
+    health = History.of(read(result.folder / NAME))
+    (event,) = (event for event in health.events if event.what == "skip")
+    assert [Path(path).name for path in event.facts["images"]] == [victim.name]
+    assert any(name.startswith("one_to_one.cls") for name in event.facts["layers"])
+    assert sum(epoch.skipped for epoch in health.epochs) >= 4  # the batch of that step
+    assert [finding.rule for finding in health.findings if finding.rule == "non-finite"] == ["non-finite"]
 
 
 def test_a_run_that_cannot_stay_finite_ends_with_its_last_good_state(

@@ -13,6 +13,8 @@ import torch
 import yaml
 
 from holdfast.errors import CheckpointError, DataError, SettingsError, WeightsError
+from holdfast.health.log import NAME, read
+from holdfast.health.records import History
 from holdfast.load import load_model
 from holdfast.report import run as reporter
 from holdfast.settings import TrainSettings
@@ -34,6 +36,7 @@ def test_a_run_leaves_a_complete_folder(train: Train) -> None:
     found = {str(p.relative_to(result.folder)) for p in result.folder.rglob("*") if p.is_file()}
     assert {
         "args.yaml",
+        "health.jsonl",
         "manifest.json",
         "results.csv",
         "results.json",
@@ -57,6 +60,28 @@ def test_a_run_leaves_a_complete_folder(train: Train) -> None:
     manifest = json.loads((result.folder / "manifest.json").read_text())
     assert manifest["train_images"] == 10
     assert manifest["batch"] == 4
+
+
+def test_a_run_records_its_health(train: Train) -> None:
+    result = train(epochs=3, patience=0)
+    health = History.of(read(result.folder / NAME))
+    assert health.facts.train_images == 10
+    assert health.facts.object_side is not None
+    assert 5 < health.facts.object_side < 64
+    assert [epoch.epoch for epoch in health.epochs] == [1, 2, 3]
+    for epoch, row in zip(health.epochs, rows(result.folder), strict=True):
+        assert epoch.losses["box"] == pytest.approx(float(row["train/box_loss"]), rel=1e-4)
+        assert epoch.rates == pytest.approx([float(row[f"lr/pg{i}"]) for i in range(3)], rel=1e-4)
+        assert epoch.map50 == pytest.approx(float(row["metrics/mAP50(B)"]), rel=1e-4, abs=1e-6)
+        assert "backbone.stage2" in epoch.layers
+        assert all(value is not None and value >= 0 for value in epoch.layers.values())
+    memory = health.breakdown
+    assert memory is not None
+    assert memory.weights > 4 * 1_800_000  # parameters of gelan-t in float32
+    assert memory.state == pytest.approx(2 * memory.gradients, rel=0.01)  # AdamW
+    parts = memory.weights + memory.gradients + memory.state + memory.average + memory.images + memory.other
+    assert parts + memory.activations == health.epochs[0].peak
+    assert health.events[-1].facts == {"done": True}
 
 
 def test_checkpoints_load_with_weights_only_and_hold_everything(train: Train) -> None:

@@ -127,6 +127,26 @@ def _plan(words: list[str]) -> None:
     run_plan(settings)
 
 
+def _watch(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import WatchSettings
+
+    settings = WatchSettings(**parse(WatchSettings, words))
+    from holdfast.watching import run_watch
+
+    run_watch(settings)
+
+
+def _advise(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import AdviseSettings
+
+    settings = AdviseSettings(**parse(AdviseSettings, words))
+    from holdfast.advising import run_advise
+
+    run_advise(settings)
+
+
 def _convert(words: list[str]) -> None:
     from holdfast.cli.parse import parse
     from holdfast.settings import ConvertSettings
@@ -182,7 +202,8 @@ def _help(words: list[str]) -> None:
         usage = "Usage: holdfast resume [RUN] [--key value | key=value] ..."
         print("\n".join([f"{text}.", "", usage, "", *_RESUME]))
         return
-    if verb not in ("train", "val", "predict", "demo", "check", "plan", "convert", "download"):
+    if verb not in ("train", "val", "predict", "demo", "check", "plan", "watch", "advise", "convert",
+                    "download"):
         print(f"{text}.\n\nUsage: holdfast {verb}")
         return
     from holdfast import settings
@@ -215,6 +236,8 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int | None]]] = {
     "demo": ("Draw a small data set, train on it, validate and detect", _demo),
     "check": ("Look for what is wrong with a data set", _check),
     "plan": ("Predict memory and speed of a training, without data and without training", _plan),
+    "watch": ("Follow a training from another shell, or tell of a finished one", _watch),
+    "advise": ("Say what would make a training better, from what was recorded of it", _advise),
     "convert": ("Write a weight file in another form", _convert),
     "download": ("Download weight files that their authors released", _download),
     "models": ("List the models with their size and cost", _models),

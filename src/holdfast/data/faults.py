@@ -68,6 +68,11 @@ class Faults:
                 )
         return Unusable(number)
 
+    @property
+    def count(self) -> int:
+        """Images that are faulty at the moment."""
+        return len(self._now)
+
     def retry(self) -> None:
         """Lets images be tried again, but for those whose reading took too long."""
         with self._lock:

@@ -1,6 +1,7 @@
 """Checked settings, one flat class per verb; the only owner of every default."""
 
 from holdfast.settings.verbs import (
+    AdviseSettings,
     CheckSettings,
     ConvertSettings,
     DemoSettings,
@@ -9,9 +10,11 @@ from holdfast.settings.verbs import (
     PredictSettings,
     TrainSettings,
     ValSettings,
+    WatchSettings,
 )
 
 __all__ = [
+    "AdviseSettings",
     "CheckSettings",
     "ConvertSettings",
     "DemoSettings",
@@ -20,4 +23,5 @@ __all__ = [
     "PredictSettings",
     "TrainSettings",
     "ValSettings",
+    "WatchSettings",
 ]

@@ -438,6 +438,30 @@ class PlanRunSettings(Settings):
     as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
 
 
+class RunFolderSettings(Settings):
+    """Which run to look at."""
+
+    title: ClassVar[str] = "Run"
+    run: Text = Field("", description="folder of the run, or a file in it; empty takes the newest run")
+    project: Text = Field("runs/train", description="folder in which the newest run is looked for")
+
+
+class WatchRunSettings(Settings):
+    """How to follow a run."""
+
+    title: ClassVar[str] = "Watch"
+    once: bool = Field(False, description="tell what there is and leave, instead of following the run")
+    last: int = Field(10, ge=1, description="epochs to tell of those that are done already")
+    every: Duration = Field(1.0, gt=0, description="seconds between two looks")
+
+
+class AdviseRunSettings(Settings):
+    """How to give advice on a run."""
+
+    title: ClassVar[str] = "Advice"
+    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
+
+
 class ConvertRunSettings(Settings):
     """Which weight file to write anew, where to and how."""
 

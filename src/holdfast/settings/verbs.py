@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from holdfast.settings.components import (
+    AdviseRunSettings,
     AnswerSettings,
     AugmentSettings,
     CheckDataSettings,
@@ -26,10 +27,12 @@ from holdfast.settings.components import (
     PredictRunSettings,
     RanksSettings,
     ReadyModelSettings,
+    RunFolderSettings,
     StartModelSettings,
     TrainDataSettings,
     TrainRunSettings,
     ValRunSettings,
+    WatchRunSettings,
 )
 
 
@@ -70,6 +73,18 @@ class PlanSettings(PlanRunSettings, MemorySettings, DeviceSettings, PrecisionSet
     """Everything `holdfast plan` knows."""
 
     positional: ClassVar[tuple[str, ...]] = ("model",)
+
+
+class WatchSettings(RunFolderSettings, WatchRunSettings):
+    """Everything `holdfast watch` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("run",)
+
+
+class AdviseSettings(RunFolderSettings, AdviseRunSettings):
+    """Everything `holdfast advise` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("run",)
 
 
 class ConvertSettings(ConvertRunSettings, AnswerSettings):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from holdfast import __version__
@@ -37,6 +38,7 @@ def run_facts(
     augmentation: Sequence[str],
     plan: MemoryPlan,
     ranks: int,
+    cores: int,
 ) -> dict[str, Any]:
     """Collects the facts of a run.
 
@@ -52,6 +54,7 @@ def run_facts(
         augmentation: a sentence for each augmentation that cannot act.
         plan: how a step fits into memory.
         ranks: processes that share a step.
+        cores: cores of this process.
     """
     model = loaded.model
     return {
@@ -75,6 +78,8 @@ def run_facts(
         "stride": max(model.strides),
         "optimizer": optimizer,
         "fraction": fraction,
+        "cores": cores,
+        "object_side": object_side(train_index, imgsz),
         "train_images": len(train_index),
         "val_images": len(val_index),
         "train_fingerprint": train_index.fingerprint,
@@ -86,6 +91,18 @@ def run_facts(
         "ranks": ranks,
         "plan": {**plan.as_dict(), "lines": plan.lines()},
     }
+
+
+def object_side(index: Index, imgsz: int) -> float | None:
+    """Median side of an object, the root of its area, in pixels of an input of side `imgsz`; None without
+    objects.
+    """
+    if not len(index.boxes):
+        return None
+    images = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+    sizes = index.sizes[images].astype(np.float64)  # (M, 2) height, width
+    areas = index.boxes[:, 2] * index.boxes[:, 3] * sizes.prod(1) * (imgsz / sizes.max(1)) ** 2
+    return float(np.sqrt(np.median(areas)))
 
 
 def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> list[str]:

@@ -139,7 +139,7 @@ class Run:
         self.interrupt = interrupt
         self.outputs = outputs
         self.rescue = Rescue(
-            stepper, quarantine, keep=self._snapshot, restore=self._go_back, note=self._note_event
+            stepper, quarantine, keep=self._snapshot, restore=self._go_back, note=self.monitor.event
         )
         self._began = time.perf_counter() - progress.seconds
 
@@ -170,7 +170,7 @@ class Run:
                 progress.best_fitness, progress.best_epoch = result.metrics.fitness, epoch
                 self._save_best()
             self._note_epoch(_row(epoch, progress.seconds, stats, result, self.stepper))
-            self.monitor.report(stats, _note(result))
+            self._tell(stats, result)
             over = plan.over(progress)
             for name in _due(plan, epoch, ends=over):
                 self._save(name)
@@ -185,12 +185,13 @@ class Run:
     def _train(self, epoch: int) -> EpochStats:
         """Does the steps of an epoch that are still to do."""
         self.stepper.model.train()
-        self.monitor.start_epoch(epoch)
+        self.monitor.start_epoch(epoch, step=self.progress.step, done=self.progress.batch)
         self.rescue.start_epoch(self.progress.step)
         while self.progress.batch < len(self.loader):  # again where the run has gone back
             self._steps(epoch)
         samples = self.loader.samples
         self.rescue.note_unread(samples.faults.reasons, samples.index.path, self.progress.step)
+        self.monitor.unread(list(samples.faults.reasons.values()), replaced=samples.faults.count)
         return self.monitor.end_epoch()
 
     def _steps(self, epoch: int) -> None:
@@ -204,7 +205,8 @@ class Run:
             if outcome is None:
                 return
             good = None if outcome.refused else outcome.items
-            self.monitor.step(good, images=self.loader.images(progress.batch), wait=wait)
+            images = self.loader.images(progress.batch)
+            self.monitor.step(good, images=images, wait=wait, norm=outcome.norm)
             progress.step += 1
             progress.batch += 1
             if good is not None:
@@ -290,10 +292,8 @@ class Run:
         )
         stepper.load_state(content["step"])
         self.monitor.restore(content["items"])
+        self.monitor.stands(step=earlier.step, done=earlier.batch)
         self.progress.step, self.progress.batch = earlier.step, earlier.batch
-
-    def _note_event(self, kind: str, text: str, **facts: Any) -> None:
-        self.monitor.say(text)
 
     def _save_best(self) -> None:
         if self.outputs is None:
@@ -314,6 +314,14 @@ class Run:
                 f"{self.outputs.csv.path} cannot be written ({error.strerror}); training goes on, and the "
                 "row comes with the next one"
             )
+
+    def _tell(self, stats: EpochStats, result: Validation | None) -> None:
+        self.monitor.report(
+            stats,
+            metrics=None if result is None else result.metrics.results_dict,
+            val_losses=None if result is None else result.losses,
+            rates=[group["lr"] for group in self.stepper.optimizer.param_groups],
+        )
 
     def _flush(self) -> None:
         if self.outputs is not None:
@@ -347,13 +355,6 @@ def _row(
             row.update(zip((f"val/{term}_loss" for term in terms), result.losses, strict=True))
     row.update({f"lr/pg{i}": group["lr"] for i, group in enumerate(stepper.optimizer.param_groups)})
     return row
-
-
-def _note(result: Validation | None) -> str:
-    if result is None:
-        return ""
-    values = result.metrics.results_dict
-    return f"mAP50 {values['metrics/mAP50(B)']:.3f}  mAP50-95 {values['metrics/mAP50-95(B)']:.3f}"
 
 
 def _due(plan: Plan, epoch: int, *, ends: bool) -> list[str]:

@@ -1,65 +1,57 @@
-"""What a run says while it works: one live line on a terminal, one plain line per epoch in pipes and log
-files.
+"""What a run tells while it works: one live line on a terminal, a plain line per epoch (and every few minutes
+of a long one) in pipes and log files, and records in its health.jsonl.
+
+A terminal or a pipe that goes away ends the telling, not the run.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from types import TracebackType
+from typing import Any, TextIO
 
-import psutil
 import torch
+from typing_extensions import Self
+
+from holdfast.health.lines import epoch_line, live_line
+from holdfast.health.records import Breakdown, Epoch, Event, Window
+from holdfast.train.gauge import Gauge
+from holdfast.train.layers import LayerNorms
+from holdfast.train.recorder import Recorder
 
 SMOOTHING = 0.1  # weight of the newest step in the shown speed
-DATA_BOUND = 0.2  # share of an epoch spent waiting for data from which a run is told what to do
-
-
-def memory_used(device: torch.device) -> int:
-    """Returns bytes in use: the allocator's peak on CUDA, resident memory of the process elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return int(psutil.Process().memory_info().rss)
-
-
-def duration(seconds: float) -> str:
-    """Returns `1:02:03` or `02:03`."""
-    minutes, secs = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes:02d}:{secs:02d}"
-
-
-def data_remedy(*, threads: int, cores: int, cache: str) -> str:
-    """What shortens the wait for data: a sentence's worth of settings that are not used up yet."""
-    knobs = []
-    if threads < cores:
-        knobs.append(f"more workers (now {threads}, there are {cores} cores)")
-    if cache != "ram":
-        knobs.append(f"cache=ram (now {cache})")
-    return " or ".join(knobs) or "a machine with more cores for each device, or a smaller imgsz"
+DRAWN = 0.2  # seconds between two drawings of the live line
+PLAIN = 300.0  # seconds between two lines within an epoch where nothing is drawn
+RECORDED = 30.0  # seconds between two records within an epoch
 
 
 @dataclass
 class EpochStats:
-    """Means over one epoch.
+    """Means over the training of one epoch.
 
     Attributes:
         losses: (box, class, distance) per image.
-        images_per_second: throughput of the epoch, loading included.
+        images_per_second: throughput, loading included.
         wait_share: share of the time spent waiting for data, in [0, 1].
-        memory: bytes in use.
+        seconds: of this part of the run.
+        peak: most bytes in use; None where the system does not tell.
+        utilisation: share of the time that the device worked; None likewise.
     """
 
     losses: tuple[float, float, float]
     images_per_second: float
     wait_share: float
-    memory: int
+    seconds: float
+    peak: int | None
+    utilisation: float | None
 
 
 class Monitor:
-    """Counts and shows the progress of a run.
+    """Counts, shows and records the progress of a run. Leaving it records how the run ended.
 
     Args:
         epochs: epochs of the run.
@@ -68,7 +60,12 @@ class Monitor:
         terms: names of the three losses.
         out: where lines go; standard output by default.
         verbose: False shows nothing.
-        remedy: what shortens the wait for data, for a run that waits a lot.
+        cores: cores of this process.
+        clip_norm: norm of all gradients above which a step is clipped; 0 never.
+        planned: predicted peak in bytes; None where there is none.
+        recorder: keeps records; None on ranks that do not write.
+        layers: tells the gradients of the parts of the model; None does not.
+        account: says from the peaks of training and validation where memory goes; None does not.
     """
 
     def __init__(
@@ -80,130 +77,256 @@ class Monitor:
         terms: tuple[str, str, str] = ("box", "cls", "dfl"),
         out: TextIO | None = None,
         verbose: bool = True,
-        remedy: str = "more workers or cache=ram",
+        cores: int = 1,
+        clip_norm: float = 0.0,
+        planned: int | None = None,
+        recorder: Recorder | None = None,
+        layers: LayerNorms | None = None,
+        account: Callable[[int, int], Breakdown] | None = None,
     ) -> None:
         self.epochs = epochs
         self.steps = steps_per_epoch
-        self.device = device
         self.terms = terms
         self.out = out or sys.stdout
         self.verbose = verbose
-        self.live = verbose and self.out.isatty()
-        self.remedy = remedy
+        self.live = verbose and self.out.isatty() and os.environ.get("TERM") != "dumb"
+        self.clip_norm = clip_norm
+        self.planned = planned
+        self.recorder = recorder
+        self.layers = layers
+        self.account = account
+        self.device = device
+        self.gauge = Gauge(device, cores)
         self._items: list[torch.Tensor] = []
-        self._advised = False
-        self._epochs_seen = 0
-        self._shown = 0.0
-        self._epoch = 0
+        self._epoch = self._step = self._done = self._skipped = self._faults = 0
+        self._between = 0.0  # seconds from the end of a training to the next
+        self._ended: float | None = None
+        self._unread = 0  # images that were ever told to be unreadable
 
-    def start_epoch(self, epoch: int) -> None:
-        """Begins an epoch (from 0)."""
-        self._epoch = epoch
-        self._images = 0
-        self._skipped = 0
-        self._here = 0  # steps of this epoch in this part of the run
-        self._wait = 0.0
-        self._pace = 0.0
-        self._began = self._last = time.perf_counter()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        words = (" ".join(str(error).split()) or kind.__name__) if kind else "finished"
+        self.note("end", words, done=kind is None)
+
+    def start_epoch(self, epoch: int, *, step: int = 0, done: int = 0) -> None:
+        """Begins an epoch, or what is left of it.
+
+        Args:
+            epoch: its number, from 0.
+            step: steps that the run has done.
+            done: steps of this epoch among them.
+        """
+        now = time.perf_counter()
+        if self._ended is not None:
+            self._between = now - self._ended
+        self._epoch, self._step, self._done = epoch, step, done
+        self._images = self._here = 0  # of this epoch in this part of the run
+        self._skipped = self._faults = 0
+        self._wait = self._pace = 0.0
+        self._norms: list[float] = []
+        self._began = self._last = self._shown = self._recorded = now
+        self.gauge.restart()
+        if self.layers is not None:
+            self.layers.ask()
+
+    def stands(self, *, step: int, done: int) -> None:
+        """Takes note that the run has gone back: to how many steps, and how many of the epoch."""
+        self._step, self._done = step, done
+        del self._norms[len(self._items) :]
 
     def items(self) -> torch.Tensor:
-        """(n, 3) losses of the steps done in the epoch under way."""
+        """(n, 3) losses of the good steps of the epoch under way."""
         return torch.stack(self._items) if self._items else torch.zeros(0, 3)
 
     def restore(self, items: torch.Tensor) -> None:
         """Takes over the losses of steps that an earlier part of the run did in this epoch."""
         self._items = list(items.unbind())
 
-    def step(self, items: torch.Tensor | None, *, images: int, wait: float) -> None:
+    def step(
+        self, items: torch.Tensor | None, *, images: int, wait: float, norm: float | None = None
+    ) -> None:
         """Counts one step.
 
         Args:
-            items: (3,) losses; None for a step that was left out.
+            items: (3,) losses, read only when a line is due, so that no step waits for the device; None for a
+                step that was left out.
             images: images in this step.
             wait: seconds spent waiting for data.
+            norm: of all gradients, before clipping.
         """
         now = time.perf_counter()
         spent = max(now - self._last, 1e-9)
         self._last = now
         if items is None:
-            self._skipped += 1
+            self._skipped += images
         else:
             self._items.append(items)
+            if norm is not None:
+                self._norms.append(norm)
+        self._step += 1
+        self._done += 1
         self._here += 1
         self._images += images
         self._wait += wait
         pace = images / spent
         self._pace = pace if self._pace == 0 else (1 - SMOOTHING) * self._pace + SMOOTHING * pace
-        if self.live and now - self._shown > 0.2:
+        self.gauge.look(now)
+        if self.recorder is not None and now - self._recorded > RECORDED:
+            self._recorded = now
+            self.recorder.add(self._window())
+        if self.live and now - self._shown > DRAWN:
             self._shown = now
-            self._draw(self._line())
+            self._write("\r\x1b[K" + self._line(max(_columns(self.out) - 1, 1)))
+        elif self.verbose and not self.live and now - self._shown > PLAIN:
+            self._shown = now
+            self.say(self._line(1000))
 
     def end_epoch(self) -> EpochStats:
-        """Closes the epoch and returns its means."""
-        spent = max(time.perf_counter() - self._began, 1e-9)
+        """Closes the training of the epoch and returns its means. Peaks of its validation count from here."""
+        now = self._ended = time.perf_counter()
+        spent = max(now - self._began, 1e-9)
         mean = torch.stack(self._items).mean(0).tolist() if self._items else [0.0, 0.0, 0.0]
         self._items = []
-        return EpochStats(
-            (mean[0], mean[1], mean[2]), self._images / spent, self._wait / spent, memory_used(self.device)
+        stats = EpochStats(
+            losses=(mean[0], mean[1], mean[2]),
+            images_per_second=self._images / spent,
+            wait_share=self._wait / spent,
+            seconds=spent,
+            peak=self.gauge.peak(),
+            utilisation=self.gauge.utilisation(),
         )
+        self.gauge.restart()
+        return stats
 
-    def report(self, stats: EpochStats, note: str) -> None:
-        """Writes the line that stays for an epoch.
+    def report(
+        self,
+        stats: EpochStats,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        val_losses: Sequence[float] | None = None,
+        rates: Sequence[float] = (),
+    ) -> None:
+        """Writes the line that stays for an epoch, records it, and says what the rules find.
 
         Args:
-            stats: means of the epoch.
-            note: metrics of its validation, or an empty string.
+            stats: means of its training.
+            metrics: of its validation by the names of results.csv; None without one.
+            val_losses: as those of training; None without.
+            rates: learning rate of each parameter group.
         """
-        text = (
-            f"epoch {self._epoch + 1}/{self.epochs}  {self._losses(stats.losses)}  "
-            f"{stats.images_per_second:.1f} img/s  data-wait {stats.wait_share:.0%}  "
-            f"{stats.memory / 2**30:.2f} GiB"
+        memory = self.gauge.memory()
+        norms = self._norms
+        epoch = Epoch(
+            epoch=self._epoch + 1,
+            step=self._step,
+            time=time.time(),
+            seconds=stats.seconds,
+            losses=dict(zip(self.terms, stats.losses, strict=True)),
+            val_losses={} if val_losses is None else dict(zip(self.terms, val_losses, strict=True)),
+            metrics=metrics or {},
+            images_per_second=stats.images_per_second,
+            wait_share=stats.wait_share,
+            rates=tuple(rates),
+            norm=sum(norms) / len(norms) if norms else None,
+            norm_max=max(norms, default=None),
+            clipped=sum(x > self.clip_norm for x in norms) / len(norms) if norms and self.clip_norm else None,
+            layers={} if self.layers is None else self.layers.answer(),
+            rss=memory.rss,
+            allocated=memory.allocated,
+            reserved=memory.reserved,
+            peak=stats.peak,
+            val_peak=self.gauge.peak() if metrics is not None else None,
+            capacity=memory.capacity,
+            utilisation=stats.utilisation,
+            skipped=self._skipped,
+            faults=self._faults,
         )
-        self.say(f"{text}  {note}" if note else text)
-        self._epochs_seen += 1
-        settled = self._epochs_seen > 1 or self.epochs == 1  # the first epoch fills caches
-        if stats.wait_share >= DATA_BOUND and settled and not self._advised:
-            self._advised = True
-            self.say(
-                f"data-bound: {stats.wait_share:.0%} of this epoch was spent waiting for images; "
-                f"{self.remedy} would shorten it"
-            )
+        self.say(epoch_line(epoch, self.epochs, self.planned))
+        if self.recorder is None:
+            return
+        self.recorder.add(epoch)
+        if self.account is not None and stats.peak is not None:
+            self.recorder.add(self.account(stats.peak, epoch.val_peak or 0))
+            self.account = None
+        for finding in self.recorder.warnings():
+            self.say(finding.line())
 
     def say(self, text: str) -> None:
         """Writes one line that stays."""
-        if not self.verbose:
-            return
-        if self.live:
-            self.out.write("\r\x1b[K")
-        self.out.write(text + "\n")
-        self.out.flush()
+        if self.verbose:
+            self._write(("\r\x1b[K" if self.live else "") + text + "\n")
 
-    def _line(self) -> str:
-        done = len(self._items) + self._skipped
-        left = (self.steps - done) + (self.epochs - self._epoch - 1) * self.steps
-        per_step = (self._last - self._began) / max(self._here, 1)
-        return (
-            f"epoch {self._epoch + 1}/{self.epochs}  {done}/{self.steps}  "
-            f"{self._losses(self._items[-1].tolist()) if self._items else 'left out'}  "
-            f"{self._pace:.1f} img/s  "
-            f"data-wait {self._wait / max(self._last - self._began, 1e-9):.0%}  "
-            f"{memory_used(self.device) / 2**30:.2f} GiB  "
-            f"ETA {duration(left * per_step)}"
+    def event(self, kind: str, text: str, *, step: int | None = None, skipped: int = 0, **facts: Any) -> None:
+        """Says and records that something out of the ordinary happened.
+
+        Args:
+            kind: a word for it, such as `skip`.
+            text: a sentence.
+            step: at which it happened; that under way by default.
+            skipped: images that do not count because of it, other than those of a step that is left out.
+            facts: numbers and names, plain data, such as `layers` and `images`.
+        """
+        self._faults += 1
+        self._skipped += skipped
+        self.say(text)
+        self.note(kind, text, step=step, **facts)
+
+    def unread(self, reasons: Sequence[str], *, replaced: int) -> None:
+        """Records images that cannot be read, each once; the loader has said so.
+
+        Args:
+            reasons: what is wrong with each, in the order they were found in this part of the run.
+            replaced: images of the epoch that others stood in for.
+        """
+        for reason in reasons[self._unread :]:
+            self._faults += 1
+            self.note("unread", reason)
+        self._unread = len(reasons)
+        self._skipped += replaced
+
+    def note(self, kind: str, text: str, *, step: int | None = None, **facts: Any) -> None:
+        """Records it without saying it."""
+        if self.recorder is not None:
+            at = self._step if step is None else step
+            self.recorder.add(
+                Event(what=kind, text=text, epoch=self._epoch + 1, step=at, time=time.time(), facts=facts)
+            )
+
+    def _window(self) -> Window:
+        values = self._items[-1].tolist() if self._items else ()
+        return Window(
+            epoch=self._epoch + 1,
+            step=self._step,
+            done=self._done,
+            steps=self.steps,
+            time=time.time(),
+            losses=dict(zip(self.terms, values, strict=False)),
+            images_per_second=self._pace,
+            wait_share=self._wait / max(self._last - self._began, 1e-9),
+            memory=self.gauge.used(),
+            skipped=self._skipped,
         )
 
-    def _losses(self, values: Sequence[float]) -> str:
-        return "  ".join(f"{term} {value:.3f}" for term, value in zip(self.terms, values, strict=True))
+    def _line(self, columns: int) -> str:
+        epochs = self.epochs - self._epoch - 1
+        steps = self.steps - self._done + epochs * self.steps
+        left = steps * (self._last - self._began) / max(self._here, 1) + epochs * self._between
+        return live_line(self._window(), self.epochs, self.planned, left, columns)
 
-    def _draw(self, text: str) -> None:
-        width = max(_columns(self.out) - 1, 20)
-        self.out.write("\r\x1b[K" + text[:width])
-        self.out.flush()
+    def _write(self, text: str) -> None:
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except (OSError, ValueError):  # its reader has left, or it was closed
+            self.verbose = self.live = False
 
 
 def _columns(out: TextIO) -> int:
-    import os
-
     try:
         return os.get_terminal_size(out.fileno()).columns or 80
-    except OSError:
+    except (OSError, ValueError):
         return 80

@@ -150,7 +150,8 @@ class Rescue:
         most = whole > 1 and 2 * len(found) > whole
         if not found and not spike and not self._repeated:
             self._repeated = True
-            self.note("again", f"{reason}, but no image is at fault; doing the step again", step=step)
+            text = f"{reason}, but no image is at fault; doing the step again"
+            self.note("again", text, step=step, reason=reason, layers=list(outcome.layers))
             return Move.AGAIN
         self._row += 1
         if found and not most:
@@ -164,7 +165,14 @@ class Rescue:
             return self._back(f"{reason}; {known}", step)
         self.skipped += 1
         self._repeated = False
-        self.note("skip", f"step {step} left out: {reason}; {known}", step=step, reason=reason)
+        self.note(
+            "skip",
+            f"step {step} left out: {reason}; {known}",
+            step=step,
+            reason=reason,
+            layers=list(outcome.layers),
+            images=[path for _, path in found],
+        )
         return Move.ON
 
     def state(self) -> dict[str, Any]:

@@ -27,9 +27,10 @@ from holdfast.data.samples import TrainSamples
 from holdfast.data.splits import split_index
 from holdfast.devices import choose_precision, narrower_precision
 from holdfast.evaluate.summary import results_summary, table
+from holdfast.health.lines import duration
 from holdfast.load import load_model
 from holdfast.losses.detect import criterion
-from holdfast.memory.budget import trim
+from holdfast.memory.budget import held, trim
 from holdfast.models.detector import Detector
 from holdfast.nn.sync_norm import synchronise
 from holdfast.runs import CsvLog, SideFiles, new_run_folder
@@ -47,12 +48,14 @@ from holdfast.train.data_changes import FILE as LISTING
 from holdfast.train.data_changes import data_changes
 from holdfast.train.dist import Place, Ranks, place
 from holdfast.train.ema import Ema
+from holdfast.train.gauge import breakdown, image_bytes
 from holdfast.train.guard import Guard
 from holdfast.train.interrupt import Interrupt
+from holdfast.train.layers import LayerNorms
 from holdfast.train.loop import Outputs, Plan, Run, columns
 from holdfast.train.micro import MicroBatch
 from holdfast.train.model import compiled, placed, repeatable, starting_model
-from holdfast.train.monitor import Monitor, data_remedy, duration
+from holdfast.train.monitor import Monitor
 from holdfast.train.optim import (
     OptimChoice,
     build_optimizer,
@@ -63,6 +66,7 @@ from holdfast.train.optim import (
 from holdfast.train.plan import tightest
 from holdfast.train.planner import most_boxes, plan_run
 from holdfast.train.quarantine import Quarantine
+from holdfast.train.recorder import recorder_of
 from holdfast.train.resume import (
     AUTO,
     compared,
@@ -348,6 +352,7 @@ def _fit(
         augmentation=samples.remarks(),
         plan=memory,
         ranks=ranks.world,
+        cores=usable_cores(),
     )
     if where.launch:
         facts["launch"] = where.launch
@@ -434,7 +439,19 @@ def _fit(
         device=device.device,
         terms=stepper.loss.terms,
         verbose=settings.verbose and ranks.main,
-        remedy=data_remedy(threads=settings.threads, cores=usable_cores(), cache=settings.cache),
+        cores=usable_cores(),
+        clip_norm=settings.clip_norm,
+        planned=memory.peak,
+        recorder=recorder_of(folder, settings.as_dict(), facts, progress, talk) if ranks.main else None,
+        layers=LayerNorms(model, optimizer) if ranks.main else None,
+        account=partial(
+            breakdown,
+            model,
+            optimizer,
+            None if ema is None else ema.model,
+            image_bytes(memory.micro_batch, largest, precision.dtype),
+            held(device.device),
+        ),
     )
     if content is not None:
         monitor.restore(content.get("items", torch.zeros(0, 3)))
@@ -448,6 +465,7 @@ def _fit(
         if saver is not None:
             stack.enter_context(closing(saver))
         stack.enter_context(repeatable(settings.deterministic))
+        stack.enter_context(monitor)
         interrupt = stack.enter_context(Interrupt())
         run = Run(
             stepper,
@@ -482,6 +500,8 @@ def _fit(
     talk(table(result.metrics, result.speed))
     if lost := len(samples.faults.reasons):
         talk(f"{lost} training images could not be read while the run was under way; others took their place")
+    for line in monitor.recorder.advise(folder) if monitor.recorder is not None else ():
+        talk(line)
     talk(f"results in {folder}")
     return TrainResult(folder, best, result, progress)
 

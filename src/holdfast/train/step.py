@@ -38,6 +38,7 @@ from holdfast.nn.sync_norm import Exchange
 from holdfast.train.dist import Ranks
 from holdfast.train.ema import Ema
 from holdfast.train.guard import Guard
+from holdfast.train.layers import non_finite_layers
 from holdfast.train.micro import MicroBatch
 from holdfast.train.normalise import Normalisers, sums_of
 from holdfast.train.room import TRIES, Room
@@ -61,11 +62,13 @@ class Outcome(NamedTuple):
             included.
         norm: of all gradients together, before clipping.
         refused: why the step does not count, in which case nothing has changed; empty for a good one.
+        layers: parameters whose gradients were not finite, by name.
     """
 
     items: Tensor
     norm: float
     refused: str = ""
+    layers: Sequence[str] = ()
 
 
 class Stepper:
@@ -152,14 +155,15 @@ class Stepper:
             if not self._overflowed(norm, items):
                 break
             self._drop()
-        refused = self.guard.judge(norm, items)
+        refused, layers = self.guard.judge(norm, items), []
         if refused:
+            layers = [] if math.isfinite(norm) else non_finite_layers(self.model)
             self._drop()
         else:
             self.normalisers.learn(sums[:, 3] / count)
-            self._update()
+            self._update(norm)
             self.room.quiet(len(images))
-        return Outcome(torch.tensor(items), norm, refused)
+        return Outcome(torch.tensor(items), norm, refused, layers)
 
     def trial(self, images: Tensor, targets: Targets, *, progress: float = 0.0) -> tuple[float, list[float]]:
         """Norm of the gradient, and losses, that images of this rank would give alone; nothing changes.
@@ -221,13 +225,10 @@ class Stepper:
         return sums, count
 
     def _read(self, losses: Tensor) -> tuple[list[float], float]:
-        """Clips the gradients; returns the losses and the norm before that, in one transfer."""
+        """Returns the losses and the norm of the gradients, in one transfer."""
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        if self.clip_norm > 0:
-            norm = nn.utils.clip_grad_norm_(self._parameters, self.clip_norm)
-        else:
-            norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         *items, length = torch.cat((losses, norm.to(losses.device).reshape(1))).tolist()
         return items, length
 
@@ -370,8 +371,10 @@ class Stepper:
                 p.grad = torch.zeros_like(p)
         return [p.grad for p in self._parameters if p.grad is not None]
 
-    def _update(self) -> None:
-        """Moves the weights and their average, drops the gradients."""
+    def _update(self, norm: float) -> None:
+        """Clips the gradients of that norm, moves the weights and their average, drops the gradients."""
+        if 0 < self.clip_norm < norm:
+            nn.utils.clip_grads_with_norm_(self._parameters, self.clip_norm, torch.tensor(norm))
         before = self._versions()
         for left in reversed(range(TRIES)):
             done, failure = attempt(self._move)
