@@ -50,11 +50,11 @@ def test_a_lost_child_makes_all_start_again_and_is_said(tmp_path: Path) -> None:
 
 def test_it_gives_up_when_nothing_is_gained_and_counts_anew_when_something_is() -> None:
     said: list[str] = []
-    with pytest.raises(RankError, match="Rank 0 ended with code 70; 2 attempts in a row ended so"):
+    with pytest.raises(RankError, match="The training ended with code 70; 2 attempts in a row ended so"):
         supervise(
             children("raise SystemExit(70)"), mark=lambda: 0, final=(), say=said.append, retries=1, pause=0.1
         )
-    assert said == ["rank 0 ended with code 70; all ranks start again in 0.1 s"]
+    assert said == ["the training ended with code 70; it starts again in 0.1 s"]
     marks = iter(range(100))
     code = "import os; raise SystemExit(70)"
     attempts = []
