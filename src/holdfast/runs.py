@@ -202,14 +202,14 @@ class JsonLog:
 
     Args:
         path: the file.
-        rows: what it holds to begin with, instead of what stands there.
+        rows: what it holds to begin with, instead of what stands there; written with the first that is added.
     """
 
     def __init__(self, path: Path, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         self.path = path
-        self._waiting = ""
+        self._waiting = "".join(map(_json_line, rows))
+        self._begun = False
         self._lock = threading.Lock()
-        write_atomic(path, "".join(map(_json_line, rows)).encode())
 
     def append(self, *rows: Mapping[str, Any]) -> None:
         """Adds rows.
@@ -219,17 +219,23 @@ class JsonLog:
         """
         with self._lock:
             self._waiting += "".join(map(_json_line, rows))
-            with self.path.open("ab", buffering=0) as file:
-                before = file.seek(0, os.SEEK_END)
-                left = memoryview(self._waiting.encode())
-                try:
-                    while left:
-                        left = left[file.write(left) :]
-                except OSError:
-                    with suppress(OSError):
-                        file.truncate(before)
-                    raise
-            self._waiting = ""
+            if self._begun:
+                self._add(self._waiting.encode())
+            else:
+                write_atomic(self.path, self._waiting.encode())
+            self._begun, self._waiting = True, ""
+
+    def _add(self, data: bytes) -> None:
+        with self.path.open("ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            left = memoryview(data)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(before)
+                raise
 
 
 def _json_line(row: Mapping[str, Any]) -> str:

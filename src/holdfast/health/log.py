@@ -17,7 +17,7 @@ def read(path: Path) -> list[Record]:
     """The records of a file; none where there is no file."""
     try:
         lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return parse(lines)
 
