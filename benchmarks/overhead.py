@@ -26,14 +26,19 @@ from holdfast.geometry.targets import Targets
 from holdfast.health.records import Facts
 from holdfast.losses.detect import criterion
 from holdfast.models import build
+from holdfast.train.checkpoint import Progress, snapshot, write
 from holdfast.train.ema import Ema
+from holdfast.train.guard import WINDOW, Guard
 from holdfast.train.layers import LayerNorms
 from holdfast.train.monitor import Monitor
 from holdfast.train.optim import OptimChoice, build_optimizer
+from holdfast.train.quarantine import Quarantine
 from holdfast.train.recorder import Recorder
+from holdfast.train.rescue import EVERY, Rescue
 from holdfast.train.step import Stepper
 
 CPU = torch.device("cpu")
+SAVE_EVERY = 600.0  # seconds, the default of `save_every`
 
 
 class Terminal(io.StringIO):
@@ -69,11 +74,29 @@ class Trainer:
             clip_norm=10.0,
             channels_last=True,
         )
+        quarantine = Quarantine(None, leave_out=lambda *_, **__: None, say=print)
+        self.rescue = Rescue(
+            self.stepper, quarantine, keep=self.keep, restore=lambda copy: None, note=lambda *_, **__: None
+        )
         self.images = torch.randint(0, 256, (batch, 3, imgsz, imgsz), dtype=torch.uint8)
         corner = torch.rand(batch * boxes, 2) * 0.6 * imgsz
         corners = torch.cat((corner, corner + (0.05 + 0.3 * torch.rand(batch * boxes, 2)) * imgsz), 1)
         classes = torch.randint(0, 80, (batch * boxes,))
         self.targets = Targets(torch.arange(batch).repeat_interleave(boxes), classes, corners)
+
+    def keep(self) -> dict[str, Any]:
+        """Copies the state, as a run does."""
+        stepper = self.stepper
+        return snapshot(
+            model=self.model,
+            ema=stepper.ema,
+            optimizer=self.optimizer,
+            scaler=None,
+            progress=Progress(),
+            items=torch.zeros(100, 3),
+            step=stepper.state(),
+            rescue={},
+        )
 
     def seconds(self, steps: int) -> float:
         """Median time of a step."""
@@ -139,9 +162,63 @@ def monitor_cost(parts: dict[str, float], step: float, epoch_steps: int) -> floa
     return parts["a step"] + lines + (parts["an epoch"] + parts["norms by layer"]) / epoch_steps
 
 
+def median_of(work: Callable[[], Any], times: int) -> float:
+    """Median seconds of something done many times."""
+    spent = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent)
+
+
+def guard_part(trainer: Trainer, epoch_steps: int) -> dict[str, float]:
+    """What is kept before a step, reading its numbers, judging them; the copy to go back to, and the look at
+    the weights before it. The norm is computed for clipping anyway, and not counted.
+    """
+    stepper, guard = trainer.stepper, Guard()
+    losses, norm = torch.rand(3), torch.tensor(12.0)
+    for number in range(WINDOW):
+        guard.judge(12.0, [1.0 + number % 7, 1.0, 1.0])
+    return {
+        "statistics kept": median_of(stepper._statistics.keep, 200),
+        "numbers read": median_of(lambda: torch.cat((losses, norm.reshape(1))).tolist(), 1000),
+        "judged": median_of(lambda: guard.judge(12.0, [2.0, 1.0, 1.0]), 1000),
+        f"weights looked at, every {EVERY} steps": median_of(trainer.rescue.sound, 50),
+        f"state copied, every {EVERY} steps": median_of(trainer.keep, 10),
+    }
+
+
+def guard_cost(parts: dict[str, float], step: float, epoch_steps: int) -> float:
+    """Seconds per step; short epochs copy the state once per epoch instead."""
+    every = list(parts.values())
+    return sum(every[:3]) + sum(every[3:]) / min(EVERY, epoch_steps)
+
+
+def checkpoint_part(trainer: Trainer, epoch_steps: int) -> dict[str, float]:
+    """The copy, made by the thread that trains, and writing it, which another one does beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        content = {**trainer.keep(), "settings": {}, "facts": {}}
+        path = Path(folder) / "last.pt"
+        return {
+            "copied": median_of(trainer.keep, 10),
+            "written in the background": median_of(
+                lambda: write(path, dict(content), keep_previous=True), 5
+            ),
+        }
+
+
+def checkpoint_cost(parts: dict[str, float], step: float, epoch_steps: int) -> float:
+    """Seconds per step, writing counted as if no core were free: a save after each epoch, or every ten
+    minutes where epochs are longer.
+    """
+    return sum(parts.values()) / min(epoch_steps, max(SAVE_EVERY / step, 1.0))
+
+
 PARTS: dict[str, tuple[Callable[..., Any], Callable[..., float]]] = {
     "monitor": (monitor_part, monitor_cost),
-    # guard: what judging a step takes; checkpoint: what a save takes of the thread that trains
+    "guard": (guard_part, guard_cost),
+    "checkpoints": (checkpoint_part, checkpoint_cost),
 }
 
 
