@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-all lint wheel docs clean help
+.PHONY: demo test test-all lint wheel docs site clean help
 
 help:
 	@echo "make demo      install, draw a data set, train, validate, detect"
@@ -12,7 +12,8 @@ help:
 	@echo "make test-all  the slow tests too"
 	@echo "make lint      ruff and mypy"
 	@echo "make wheel     build dist/*.whl"
-	@echo "make docs      write docs/SETTINGS.md from the settings classes"
+	@echo "make docs      write docs/SETTINGS.md and docs/moving.md from the settings classes"
+	@echo "make site      build the documentation as a site in site/"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,7 +37,12 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site
 
 docs: $(STAMP)
 	$(BIN)/python -c "from holdfast.cli.flags import settings_page; print(settings_page())" > docs/SETTINGS.md
+	$(BIN)/python -c "from holdfast.cli.moving import moving_page; print(moving_page())" > docs/moving.md
+
+site: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict

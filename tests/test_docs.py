@@ -9,16 +9,21 @@ import pytest
 
 import holdfast
 from holdfast.cli.flags import settings_page
+from holdfast.cli.moving import moving_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/SETTINGS.md",
-    "docs/adding-a-family.md", "docs/differences.md",
+    "docs/adding-a-family.md", "docs/differences.md", "docs/moving.md",
 ]  # fmt: skip
 
 
 def test_settings_page_is_the_generated_one() -> None:
     assert (ROOT / "docs/SETTINGS.md").read_text(encoding="utf-8") == settings_page() + "\n", "run: make docs"
+
+
+def test_page_of_moving_is_the_generated_one() -> None:
+    assert (ROOT / "docs/moving.md").read_text(encoding="utf-8") == moving_page() + "\n", "run: make docs"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/ARCHITECTURE.md"])

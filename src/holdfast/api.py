@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from holdfast.train.session import TrainResult
     from holdfast.val.run import ValResult
 
-_TASKS = ("detect",)
+TASKS = ("detect",)
 
 Say = Callable[[str], None]
 DataUser = TypeVar("DataUser", TrainSettings, ValSettings)
@@ -62,8 +62,8 @@ class YOLO:
     def __init__(
         self, model: str | Path = "yolov9-t", task: str | None = None, *, verbose: bool = False
     ) -> None:
-        if task not in (None, *_TASKS):
-            raise SettingsError(f"There is no task '{task}'.", hint=f"Tasks are {', '.join(_TASKS)}.")
+        if task not in (None, *TASKS):
+            raise SettingsError(f"There is no task '{task}'.", hint=f"Tasks are {', '.join(TASKS)}.")
         self._say: Say = print
         self._adopt(model)
         if verbose:

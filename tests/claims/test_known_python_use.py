@@ -224,6 +224,9 @@ def test_a_key_of_other_programs_is_taken_only_where_it_asks_for_nothing(verb: s
     assert key not in kind.model_fields
     for value in (None, "None", *known.idle, *(str(value) for value in known.idle)):
         assert kind(**{key: value}).given() == {}
+    if known.obsolete:
+        assert kind(**{key: 17}).notes == (f"{key} does nothing: {known.instead}",)
+        return
     with pytest.raises(SettingsError) as caught:
         kind(**{key: 17})
     assert str(caught.value) == f"{verb} has no key '{key}', so {key}=17 is not possible. {known.instead}"
@@ -232,8 +235,8 @@ def test_a_key_of_other_programs_is_taken_only_where_it_asks_for_nothing(verb: s
             assert word[2:].replace("-", "_") in kind.model_fields, word
 
 
-def test_the_page_of_differences_lists_every_such_key() -> None:
-    page = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
+def test_the_page_of_moving_lists_every_such_key() -> None:
+    page = (ROOT / "docs" / "moving.md").read_text(encoding="utf-8")
     assert [key for _, key in FOREIGN_KEYS if f"`{key}`" not in page] == []
 
 

@@ -124,3 +124,47 @@ def test_others_are_told_what_to_do_instead(words: list[str]) -> None:
 def test_validation_and_saving_are_switched_off_in_both_words() -> None:
     words = ["val=False", "--save", "no"]
     assert TrainSettings(**parse(TrainSettings, words)).given() == {"noval": True, "nosave": True}
+
+
+@pytest.mark.parametrize(
+    "line",
+    """
+    --batch 64|--batch-size 64|--micro-batch 4|--accumulate 4|--ckpt|--amp|--amp-dtype bfloat16
+    --amp-dtype float16|--fp16|--no-amp|--device 0|--device 0,1|--device 0,1,2,3|--device cpu
+    --workers 4|--workers auto|--img 640|--imgsz 640|--img-size 640|--val-imgsz 320|--val-img-size 320
+    --cfg yolov9-s.yaml|--weights a.pt|--data x.yaml|--lr0 0.1|--lrf 0.1|--momentum 0.9
+    --weight-decay 0|--warmup-epochs 1|--box 7|--cls 1|--dfl 1|--hsv-h 0|--hsv-s 0|--hsv-v 0|--mosaic 0
+    --mixup 0|--copy-paste 0.1|--degrees 5|--translate 0|--scale 0.9|--shear 1|--perspective 0.001
+    --flipud 0.1|--fliplr 0|--label-smoothing 0.1|--lr-scale none|--lr-scale linear|--lr-scale sqrt
+    --autoaugment randaugment|--autoaugment autoaugment|--close-mosaic 15|--ema|--no-ema
+    --ema-decay 0.99|--val-interval 2|--patience 3|--noval|--nosave|--save-period 2|--cache ram
+    --cache disk|--cache off|--sync-bn|--resume|--resume last.pt|--optimizer SGD|--optimizer Adam
+    --optimizer AdamW|--optimizer LION|--optimizer MuSGD|--optimizer auto|--cos-lr|--flat-cos-lr
+    --fixed-lr|--multi-scale|--rect|--single-cls|--freeze 10|--seed 1|--quad|--min-items 1
+    --noautoanchor|--exist-ok|--project p|--name n|--ddp-timeout 60|--gpu-mem-limit 16GB
+    --memory-limit 16GB|--hyp scratch-high
+    """.replace("\n", "|").split("|"),
+)
+def test_every_flag_of_a_training_is_known(line: str) -> None:
+    settings = TrainSettings(**parse(TrainSettings, line.split()))
+    taken = not line.strip() or line.strip() in ("--quad", "--noautoanchor")
+    assert bool(settings.given()) is not taken
+    assert len(settings.notes) == (line.strip() in ("--quad", "--noautoanchor"))
+
+
+@pytest.mark.parametrize("line", ["--image-weights", "--evolve", "--evolve 30"])
+def test_flags_that_cannot_act_say_what_to_do(line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        TrainSettings(**parse(TrainSettings, line.split()))
+    assert caught.value.hint
+    assert "--help" not in caught.value.hint
+
+
+@pytest.mark.parametrize(("words", "given"), [(["--fp16"], "float16"), (["--bf16"], "bfloat16"),
+                                              (["fp16=False"], "auto"), (["--fp16", "no"], "auto")])
+def test_a_switch_may_mean_a_value(words: list[str], given: str) -> None:
+    assert TrainSettings(**parse(TrainSettings, words)).given() == {"amp_dtype": given}
+
+
+def test_none_leaves_a_key_alone() -> None:
+    assert parse(TrainSettings, ["freeze=None", "epochs=3"]) == {"epochs": "3"}

@@ -46,7 +46,8 @@ def train(shapes: Path, tmp_path: Path, said: list[str]) -> Callable[..., TrainR
             "micro_batch": 64,  # as said, and nothing to measure
             "ckpt": "off",
         }
-        settings = TrainSettings(**{**values, **keys})
+        values = {key: value for key, value in {**values, **keys}.items() if value is not None}
+        settings = TrainSettings(**values)
         return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=said.append)
 
     return run

@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from holdfast.train.lion import Lion
-from holdfast.train.optim import build_optimizer, choose_optimizer, parameter_groups, scaled_weight_decay
+from holdfast.train.optim import (
+    build_optimizer,
+    choose_optimizer,
+    parameter_groups,
+    rescaled,
+    scaled_weight_decay,
+)
 
 
 def make() -> nn.Module:
@@ -74,3 +80,12 @@ def test_lion_moves_by_the_sign_and_decays_first() -> None:
     optimizer.step()
     torch.testing.assert_close(p.data, torch.tensor([0.95 - 0.1, -0.95 + 0.1]))
     torch.testing.assert_close(optimizer.state[p]["exp_avg"], torch.tensor([0.02, -0.03]))
+
+
+@pytest.mark.parametrize(("policy", "lr"), [("none", 0.01), ("linear", 0.02), ("sqrt", 0.01 * 2**0.5)])
+def test_the_learning_rate_follows_the_batch_as_asked(policy: str, lr: float) -> None:
+    choice = choose_optimizer("SGD", steps=1, classes=3, lr0=0.01, momentum=0.9, warmup_bias_lr=0.1)
+    scaled = rescaled(choice, policy, batch=128, nominal_batch=64)
+    assert scaled.lr0 == pytest.approx(lr)
+    assert (scaled.momentum, scaled.warmup_bias_lr) == (0.9, 0.1)
+    assert (f"lr_scale {policy}" in scaled.note) == (policy != "none")

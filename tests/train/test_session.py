@@ -84,6 +84,17 @@ def test_a_run_records_its_health(train: Train) -> None:
     assert health.events[-1].facts == {"done": True}
 
 
+def test_sizes_come_from_the_data_file_unless_given_and_the_rate_follows_the_batch(
+    train: Train, shapes: Path, said: list[str], tmp_path: Path
+) -> None:
+    data = tmp_path / "data.yaml"
+    data.write_text(shapes.read_text().replace("path: .", f"path: {shapes.parent}\nimgsz: 96"))
+    result = train(data=data, imgsz=None, val_imgsz=128, epochs=1, optimizer="SGD", lr_scale="linear")
+    values = yaml.safe_load((result.folder / "args.yaml").read_text())
+    assert (values["imgsz"], values["val_imgsz"]) == (96, 128)
+    assert any("lr_scale linear: times 0.0625 at batch 4, so lr0 0.000625" in line for line in said)
+
+
 def test_checkpoints_load_with_weights_only_and_hold_everything(train: Train) -> None:
     result = train()
     content = torch.load(result.folder / "weights" / "last.pt", weights_only=True)

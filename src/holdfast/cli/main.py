@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from holdfast import __version__
+from holdfast.cli.grammar import translated
 from holdfast.errors import HoldfastError, SettingsError, did_you_mean
 
 _SUMMARY = "Holdfast trains and runs real-time object detectors."
@@ -27,10 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         in Holdfast.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(words))
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Runs a command; a user's error becomes one line and its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is written
     try:
-        code = _run(words)
+        code = run()
         sys.stdout.flush()
         return code
     except HoldfastError as error:
@@ -45,13 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    words = translated(words, verbs=_VERBS)
     word, rest = (words[0], words[1:]) if words else ("help", [])
     if word in ("-h", "--help"):
         word = "help"
     if word in ("-V", "--version"):
         word = "version"
     if word not in _VERBS:
-        hint = "Did you mean 'predict'?" if word == "detect" else did_you_mean(word, _VERBS).strip()
+        hint = did_you_mean(word, _VERBS).strip()
         raise SettingsError(f"There is no verb '{word}'.", hint=hint or f"Verbs are {', '.join(_VERBS)}.")
     if word != "help" and any(item in ("-h", "--help") for item in rest):
         word, rest = "help", [word]

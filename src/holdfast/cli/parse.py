@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from holdfast.errors import SettingsError
-from holdfast.settings.base import Settings, field_of
+from holdfast.settings.base import SWITCHES, Settings, field_of
 from holdfast.settings.foreign import foreign
 
 _BOOLEAN_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "0", "1"})
@@ -36,16 +36,19 @@ def parse(kind: type[Settings], words: Sequence[str]) -> dict[str, Any]:
         word = rest.pop(0)
         flag = word.startswith("--")
         spelled, equals, value = word.removeprefix("--").partition("=")
+        if equals and value == "None":  # Python's word for what is not given
+            continue
         if not flag and not equals and not _is_boolean(kind, spelled):
             if kind.positional:
                 bare.append(word)
                 continue
             raise _stray(kind, word)
-        if equals and foreign(kind.verb(), spelled):
-            found[spelled] = value  # the settings know what to make of it
+        known = foreign(kind.verb(), spelled)
+        if known and (equals or known.obsolete):
+            found[spelled] = value if equals else True  # the settings know what to make of it
             continue
         key, _ = field_of(kind, spelled)
-        accepts = _types(kind, key)
+        accepts = {bool} if spelled in SWITCHES else _types(kind, key)
         if equals:
             found[spelled] = value
         elif tuple in accepts and flag:

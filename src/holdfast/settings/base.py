@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -20,18 +20,23 @@ from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
 from holdfast.errors import SettingsError, did_you_mean
-from holdfast.settings.foreign import foreign, is_idle
+from holdfast.settings.foreign import foreign, is_idle, remarks
 from holdfast.settings.presets import read_overrides
 
 # Historic spelling -> our key; used where the class has our key and not the historic one.
 ALIASES: Mapping[str, str] = types.MappingProxyType({
     "img": "imgsz", "img_size": "imgsz", "image_size": "imgsz", "batch_size": "batch", "cfg": "model",
     "weights": "model", "conf_thres": "conf", "iou_thres": "iou", "line_thickness": "line_width",
-    "boxes": "show_boxes", "json": "as_json", "gpu_mem_limit": "memory_limit",
+    "boxes": "show_boxes", "json": "as_json", "gpu_mem_limit": "memory_limit", "val_img_size": "val_imgsz",
 })
 
 # Historic spelling -> our key with the opposite meaning.
 OPPOSITES: Mapping[str, str] = types.MappingProxyType({"end2end": "nms", "save": "nosave", "val": "noval"})
+
+# Switch -> our key, and its value when the switch is on; off leaves the first value of the key.
+SWITCHES: Mapping[str, tuple[str, str, str]] = types.MappingProxyType({
+    "fp16": ("amp_dtype", "float16", "auto"), "bf16": ("amp_dtype", "bfloat16", "auto"),
+})
 
 
 def _text(value: object) -> object:
@@ -112,10 +117,10 @@ class Settings(BaseModel):
 
     def __init__(self, /, **keys: Any) -> None:
         values = tidy(type(self), keys)
-        notes: tuple[str, ...] = ()
+        notes = remarks(type(self).verb(), keys)
         if values.get("hyp") and "hyp" in type(self).model_fields:
-            overrides, notes = read_overrides(str(values["hyp"]), known=type(self).model_fields)
-            values = {**overrides, **values}
+            overrides, more = read_overrides(str(values["hyp"]), known=type(self).model_fields)
+            values, notes = {**overrides, **values}, (*notes, *more)
         try:
             super().__init__(**values)
         except ValidationError as fault:
@@ -239,17 +244,33 @@ def field_of(kind: type[Settings], word: str, value: Any = None) -> tuple[str, A
         plain = key.removeprefix("no").lstrip("_")
         rest = plain if plain in fields and fields[plain].annotation is bool else rest
     if rest in fields:
-        if isinstance(value, str):
-            value = value.strip().lower() not in ("false", "0", "no", "off")
-        return rest, None if value is None else not value
+        return rest, None if value is None else not _is_on(value)
+    if key in SWITCHES and SWITCHES[key][0] in fields:
+        meant, on, off = SWITCHES[key]
+        return meant, None if value is None else on if _is_on(value) else off
     known = foreign(kind.verb(), word)
     if known is not None:
         given = "" if value is None else f", so {word}={value} is not possible"
         raise SettingsError(f"{kind.verb()} has no key '{word}'{given}.", hint=known.instead)
+    owner = next((verb.verb() for verb in _verbs(Settings) if key in verb.model_fields), "")
+    if owner:
+        raise SettingsError(f"{kind.verb()} has no key '{word}'.", hint=f"It belongs to 'holdfast {owner}'.")
     spellings = [*fields, *(alias for alias, target in ALIASES.items() if target in fields)]
     near = did_you_mean(key, spellings)
     hint = near.strip() or f"See 'holdfast {kind.verb()} --help'."
     raise SettingsError(f"{kind.verb()} has no key '{word}'.", hint=hint)
+
+
+def _is_on(value: object) -> bool:
+    return value.strip().lower() not in ("false", "0", "no", "off") if isinstance(value, str) else bool(value)
+
+
+def _verbs(kind: type[Settings]) -> Iterator[type[Settings]]:
+    """The classes below `kind` that describe a verb: components have a title of their own."""
+    for below in kind.__subclasses__():
+        if "title" not in vars(below):
+            yield below
+        yield from _verbs(below)
 
 
 def _explain(kind: type[Settings], values: Mapping[str, Any], fault: ValidationError) -> str:

@@ -59,6 +59,7 @@ Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 AutoSwitch = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
 Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
 Cache = Annotated[Literal["off", "ram", "disk"], BeforeValidator(_cache)]
+Layout = Annotated[bool, BeforeValidator(lambda value: True if value == "auto" else value)]
 Workers = Annotated[int, BeforeValidator(lambda value: MAX_WORKERS if value == "auto" else value)]
 Batch = Annotated[int, BeforeValidator(lambda value: -1 if value == "auto" else value), AfterValidator(_some)]
 Auto = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)]
@@ -179,6 +180,8 @@ class TrainDataSettings(Settings):
     title: ClassVar[str] = "Data"
     batch: Batch = Field(
         16, ge=-1, description="images per optimizer step, on any device; -1: most that need no splitting")
+    val_imgsz: OptionalInt = Field(
+        None, ge=32, le=8192, description="side at which the run validates; none: imgsz")
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images to use, the same ones in every run")
     min_items: int = Field(0, ge=0, description="leave out training images with fewer boxes than this")
@@ -231,10 +234,12 @@ class OptimSettings(Settings):
     hyp: Text = Field("", description="preset name or YAML file of overrides; keys given by hand win over it")
     optimizer: Optimizer = Field("auto", description="auto chooses lr0 and momentum too")
     lr0: float = Field(0.01, gt=0, le=10, description="learning rate after warm-up (auto ignores it)")
+    lr_scale: Literal["none", "linear", "sqrt"] = Field(
+        "none", description="how the learning rate follows the batch: times batch / nbs, or the root of it")
     lrf: float = Field(0.01, ge=0, le=1, description="learning rate at the end as a share of lr0")
     momentum: float = Field(0.937, ge=0, lt=1, description="momentum, or beta1 of Adam (auto ignores it)")
     weight_decay: float = Field(0.0005, ge=0, le=1, description="weight decay, multiplied by batch / nbs")
-    nbs: int = Field(64, ge=1, description="batch at which weight_decay counts in full")
+    nbs: int = Field(64, ge=1, description="batch at which weight_decay and lr_scale count in full")
     warmup_epochs: float = Field(3.0, ge=0, description="epochs of warm-up, fractions allowed")
     warmup_momentum: float = Field(0.8, ge=0, lt=1, description="momentum at its start")
     warmup_bias_lr: float = Field(0.1, ge=0, le=10, description="learning rate of biases at its start")
@@ -264,7 +269,7 @@ class PrecisionSettings(Settings):
     amp: bool = Field(True, description="mixed precision where the hardware has it; loss in float32")
     amp_dtype: AmpType = Field(
         "auto", description="number format of mixed precision; auto: bfloat16 if quick or float32 too large")
-    channels_last: bool = Field(True, description="memory layout that convolutions prefer")
+    channels_last: Layout = Field(True, description="memory layout that convolutions prefer")
 
 
 class CompileSettings(Settings):
@@ -336,6 +341,7 @@ class ValRunSettings(Settings):
     title: ClassVar[str] = "Run"
     batch: int = Field(16, ge=1, description="images per forward pass")
     split: Text = Field("val", description="split of data.yaml to validate on: val, test or train")
+    min_items: int = Field(0, ge=0, description="leave out images with fewer boxes than this")
     rect: bool = Field(True, description="validate on rectangles of similar images instead of squares")
     half: bool = Field(False, description="compute in 16 bits")
     save_json: bool = Field(False, description="write the detections as COCO JSON")

@@ -7,7 +7,7 @@ value is an error that says what to do instead; so nothing that was asked for is
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import yaml
@@ -19,28 +19,62 @@ class Foreign(NamedTuple):
     Attributes:
         idle: values that ask for what happens here anyway; none does always.
         instead: what to do for any other value, one or two sentences.
+        obsolete: any value is taken, and `instead` is said once.
     """
 
     idle: tuple[object, ...]
     instead: str
+    obsolete: bool = False
 
 
-_MASKS = "Masks belong to segmentation models; this version has detection models."
+_MASKS = "Masks belong to segmentation models."
+_POSE = "It is the gain of a pose model's loss."
+_ANGLE = "It is the gain of a loss on angles."
+_DEPTH = "It is the gain of a loss on depth."
 _ONE_VIEW = "A picture is looked at once; a larger --imgsz finds smaller objects."
 _TORCH = "Networks run in torch."
 _STEPS = "Maps are not drawn; the model is a plain torch module, to which a forward hook can be added."
+_TEACHER = "Holdfast trains without a teacher; start from a weight file with --weights."
+_HALF = "Give --half to compute in 16 bits."
+_NO_TRACK = "This version detects in each frame by itself and does not track."
+_LOGGER = "A run keeps its numbers in results.csv and manifest.json, and its files in the run folder."
 
 FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
     "train": {
+        "agnostic_nms": Foreign((False,), "AP is counted by class; use --single-cls to treat all as one."),
+        "angle": Foreign((1,), _ANGLE),
         "augment": Foreign((False,), "Give the strength of each augmentation, such as --mosaic or --hsv-h."),
+        "augmentations": Foreign((), "Give the strength of each augmentation, such as --mosaic or --hsv-h."),
         "auto_augment": Foreign(("randaugment",), "Give --autoaugment, which moves boxes too."),
         "classes": Foreign((), "Leave other classes out of the label files, or use --single-cls."),
+        "cls_pw": Foreign((0,), "All classes weigh alike in the loss."),
+        "cls_remap": Foreign((True,), "Class rows of shared names are kept; --pretrained no drops all."),
+        "dgrad": Foreign((0.5,), _DEPTH),
+        "dis": Foreign((6,), _TEACHER),
+        "distill_model": Foreign((), _TEACHER),
+        "dlam": Foreign((1,), _DEPTH),
+        "dlog": Foreign((1,), _DEPTH),
+        "dnn": Foreign((False,), _TORCH),
         "dropout": Foreign((0,), "Dropout belongs to classification models; use --weight-decay."),
         "erasing": Foreign((0.4,), "Erasing belongs to classification models; use --cutmix."),
+        "evolve": Foreign((False,), "Train several times with other keys, such as --lr0."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
+        "image_weights": Foreign((False,), "Every image is seen once per epoch, however rare its classes."),
+        "kobj": Foreign((1,), _POSE),
         "mask_ratio": Foreign((4,), _MASKS),
+        "mode": Foreign(("train",), "The verb says what to do: 'holdfast val', 'holdfast predict'."),
+        "noautoanchor": Foreign((), "no model here has anchors to fit.", obsolete=True),
         "overlap_mask": Foreign((True,), _MASKS),
+        "pose": Foreign((12,), _POSE),
         "profile": Foreign((False,), "'holdfast val' prints the milliseconds per image of a trained model."),
+        "quad": Foreign((), "--mosaic joins four images, --multi-scale changes the size of batches.",
+                        obsolete=True),
+        "quantize": Foreign((None, 32), "Training keeps its weights in 32 bits."),
+        "rle": Foreign((1,), _POSE),
+        "save_json": Foreign((False,), "'holdfast val' writes the detections of a trained model as JSON."),
+        "split": Foreign(("val",), "Name the images for validation in data.yaml under 'val'."),
+        "task": Foreign(("detect",), "The weight file or the model's name decides the task."),
+        "visualize": Foreign((False,), _STEPS),
         "time": Foreign((), "Give --epochs; a run that was stopped goes on with --resume."),
     },
     "val": {
@@ -48,15 +82,26 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "augment": Foreign((False,), _ONE_VIEW),
         "classes": Foreign((), "The result has the AP of every class."),
         "dnn": Foreign((False,), _TORCH),
+        "mode": Foreign(("val",), "The verb says what to do: 'holdfast train', 'holdfast predict'."),
+        "quantize": Foreign((None, 32), _HALF),
+        "save_hybrid": Foreign((False,), "Labels among the detections would raise AP; use --save-txt."),
+        "task": Foreign(("detect",), "The weight file decides the task; --split names the images."),
         "visualize": Foreign((False,), _STEPS),
     },
     "predict": {
         "augment": Foreign((False,), _ONE_VIEW),
         "dnn": Foreign((False,), _TORCH),
         "embed": Foreign((), _STEPS),
-        "persist": Foreign((False,), "This version detects in each frame by itself and does not track."),
+        "mode": Foreign(("predict",), "The verb says what to do: 'holdfast train', 'holdfast val'."),
+        "persist": Foreign((False,), _NO_TRACK),
+        "quantize": Foreign((None, 32), _HALF),
+        "rect": Foreign((True,), "Pictures are padded to the smallest rectangle."),
         "retina_masks": Foreign((False,), _MASKS),
-        "stream": Foreign((True,), "The command holds one picture at a time in any case."),
+        "save_frames": Foreign((False,), "A video is written as a video; ffmpeg takes it apart."),
+        "stream": Foreign((True, False), "The command holds one picture at a time in any case."),
+        "stream_buffer": Foreign((False,), "Frames of a stream are taken in the order in which they come."),
+        "task": Foreign(("detect",), "The weight file decides the task."),
+        "tracker": Foreign((), _NO_TRACK),
         "visualize": Foreign((False,), _STEPS),
     },
 })  # fmt: skip
@@ -67,11 +112,17 @@ def foreign(verb: str, word: str) -> Foreign | None:
     return FOREIGN.get(verb, {}).get(word.strip().replace("-", "_"))
 
 
+def remarks(verb: str, words: Iterable[str]) -> tuple[str, ...]:
+    """What to say about keys that are taken and do nothing."""
+    known = {word: foreign(verb, word) for word in words}
+    return tuple(f"{word} does nothing: {key.instead}" for word, key in known.items() if key and key.obsolete)
+
+
 def is_idle(verb: str, word: str, value: object) -> bool:
     """Whether a key asks for what happens anyway; its value may be the text of a command line."""
     known = foreign(verb, word)
-    if known is None:
-        return False
+    if known is None or known.obsolete:
+        return known is not None
     if isinstance(value, str):
         try:
             value = yaml.safe_load(value)

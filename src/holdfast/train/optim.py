@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -66,6 +66,22 @@ def choose_optimizer(
         return OptimChoice(long_run, 0.01, 0.937, bias_lr, note)
     lr = round(0.002 * 5 / (4 + classes), 6)
     return OptimChoice("AdamW", lr, 0.9, 0.0, f"AdamW, lr0 {lr:g} (auto: {steps} steps, {classes} classes)")
+
+
+def rescaled(choice: OptimChoice, policy: str, *, batch: int, nominal_batch: int) -> OptimChoice:
+    """Returns the choice with its peak learning rate made to follow the batch.
+
+    Args:
+        policy: `none`, `linear` (times batch / nominal batch) or `sqrt` (times the root of that).
+        batch: images per optimizer step.
+        nominal_batch: batch at which the learning rate stays as it is.
+    """
+    if policy == "none":
+        return choice
+    factor = (batch / nominal_batch) ** (0.5 if policy == "sqrt" else 1.0)
+    lr0 = choice.lr0 * factor
+    note = f"{choice.note}; lr_scale {policy}: times {factor:.4g} at batch {batch}, so lr0 {lr0:.4g}"
+    return replace(choice, lr0=lr0, note=note)
 
 
 def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:

@@ -60,6 +60,7 @@ from holdfast.train.optim import (
     OptimChoice,
     build_optimizer,
     choose_optimizer,
+    rescaled,
     scaled_weight_decay,
     steps_per_epoch,
 )
@@ -178,6 +179,8 @@ def _fit(
     threads = threads_of(ranks, settings.threads, usable_cores())
     precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
     dataset = read_dataset_file(settings.data)
+    if dataset.imgsz and "imgsz" not in settings.given():
+        settings = settings.replace(imgsz=dataset.imgsz)
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
     index = partial(
         split_index,
@@ -207,6 +210,7 @@ def _fit(
     model = placed(loaded, device, channels_last=settings.channels_last, frozen=settings.freeze)
     stride = max(model.strides)
     imgsz = max(-(-settings.imgsz // stride) * stride, 64)
+    val_imgsz = max(-(-(settings.val_imgsz or imgsz) // stride) * stride, 64)
     largest = round(imgsz * (1 + settings.multi_scale))
     images = image_cache or Path(settings.project) / "images"
     train_store, val_store = open_stores(
@@ -214,7 +218,7 @@ def _fit(
         ranks,
         train_index,
         val_index,
-        sides=(largest, imgsz),
+        sides=(largest, val_imgsz),
         budget=settings.cache_budget,
         folder=images,
     )
@@ -235,6 +239,7 @@ def _fit(
             warmup_bias_lr=settings.warmup_bias_lr,
             long_run=of.long_run_optimizer,
         )
+        choice = rescaled(choice, settings.lr_scale, batch=batch, nominal_batch=settings.nbs)
         decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
         return choice, build_optimizer(of, choice, weight_decay=decay, class_branches=of.class_branches)
 
@@ -392,9 +397,9 @@ def _fit(
     evaluator = make_evaluator(
         val_index,
         names=names,
-        imgsz=imgsz,
+        imgsz=val_imgsz,
         stride=stride,
-        batch=memory.val_batch,
+        batch=max(1, int(memory.val_batch * min(1.0, (largest / val_imgsz) ** 2))),
         workers=threads,
         rect=True,
         device=device.device,
@@ -402,7 +407,7 @@ def _fit(
         **settings.part(DetectionSettings),
         nms=settings.nms,
         single_cls=settings.single_cls,
-        read=EvalReader(val_index, side=imgsz, store=val_store.store, timeout=settings.read_timeout),
+        read=EvalReader(val_index, side=val_imgsz, store=val_store.store, timeout=settings.read_timeout),
         ranks=ranks,
         say=talk,
     )

@@ -344,6 +344,7 @@ def validate_settings(
     index = split_index(
         dataset,
         settings.split,
+        min_items=settings.min_items,
         single_cls=settings.single_cls,
         workers=workers,
         cache=index_cache,
