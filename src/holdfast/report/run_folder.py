@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from holdfast.errors import DataError
+from holdfast.health.folder import history_of
 from holdfast.health.log import NAME, read
 from holdfast.health.records import Epoch, Event, Facts, History, Number, Record
 from holdfast.report.table import Columns, read_results
@@ -94,15 +95,13 @@ def read_run(folder: Path) -> RunFolder:
     except DataError:
         table = {}
     records = read(folder / NAME)
-    if not any(isinstance(record, Epoch) for record in records):
-        records = [*records, *_epochs_of(table)]
     return RunFolder(
         path=folder,
         args=_mapping(folder / "args.yaml"),
         manifest=_mapping(folder / "manifest.json"),
         results=_mapping(folder / "results.json"),
         table=table,
-        history=History.of(records),
+        history=history_of(folder),
         starts=_starts(records),
         end=_end(records),
         quarantine=_rows(folder / "quarantine.csv"),
@@ -150,29 +149,4 @@ def _end(records: list[Record]) -> str:
             found = "finished" if record.facts.get("done") else record.text
         elif isinstance(record, Facts):
             found = ""
-    return found
-
-
-def _epochs_of(table: Columns) -> list[Epoch]:
-    """The epochs of results.csv, of runs that left no other record."""
-    found = []
-    for row in range(len(table.get("epoch", ()))):
-        cells = {name: float(values[row]) for name, values in table.items()}
-        known = {name: value for name, value in cells.items() if np.isfinite(value)}
-        if "epoch" not in known:
-            continue
-        losses = [
-            {name.split("/")[1].removesuffix("_loss"): value for name, value in known.items()
-             if name.startswith(f"{split}/")}
-            for split in ("train", "val")
-        ]  # fmt: skip
-        found.append(
-            Epoch(
-                epoch=round(known["epoch"]),
-                losses=losses[0],
-                val_losses=losses[1],
-                metrics={name: value for name, value in known.items() if name.startswith("metrics/")},
-                rates=tuple(value for name, value in cells.items() if name.startswith("lr/")),
-            )
-        )
     return found

@@ -58,6 +58,7 @@ from holdfast.train.optim import (
     OptimChoice,
     build_optimizer,
     choose_optimizer,
+    group_names,
     scaled_weight_decay,
     steps_per_epoch,
 )
@@ -66,7 +67,7 @@ from holdfast.train.planner import most_boxes, plan_run
 from holdfast.train.quarantine import Quarantine
 from holdfast.train.recorder import recorder_of
 from holdfast.train.resume import earlier_plan, folder_of_launch, resume, resume_path
-from holdfast.train.roles import Evaluator, Reporter
+from holdfast.train.roles import Evaluator, Reporter, tell_of_end
 from holdfast.train.saver import Saver
 from holdfast.train.schedule import Schedule, shape_of
 from holdfast.train.start import (
@@ -322,6 +323,7 @@ def _fit(
     )
     if where.launch:
         facts["launch"] = where.launch
+    facts["groups"], facts["reproduce"] = group_names(optimizer), settings.command()
     facts["batch_norm"] = norm_note(ranks, settings.sync_bn, batch)
     plots = settings.plots and ranks.main
     if ranks.main:
@@ -329,7 +331,7 @@ def _fit(
     for line in announcement(facts, folder, progress):
         talk(line)
     if plots:
-        reporter.labels(folder, train_index, names)
+        reporter.data(folder, {"train": train_index, "val": val_index}, names, talk)
 
     schedule = Schedule(
         shape=shape_of(cosine=settings.cos_lr, flat=settings.flat_cos_lr, fixed=settings.fixed_lr),
@@ -347,7 +349,11 @@ def _fit(
         if number < 3:
             reporter.train_batch(folder, number, drawn, names)
 
+    chosen = reporter.examples(names) if plots else None
+
     def draw_val(number: int, drawn: Batch, found: list[Tensor]) -> None:
+        if chosen is not None:
+            chosen.add(drawn, found)
         if number < 3:
             reporter.val_batch(folder, number, drawn, found, names)
 
@@ -415,6 +421,8 @@ def _fit(
     rescue = {} if content is None else content.get("rescue", {})
     del content
     with ExitStack() as stack:
+        if plots:
+            stack.push(partial(tell_of_end, reporter, folder, talk))
         stack.enter_context(closing(train_store))
         stack.enter_context(closing(val_store))
         stack.enter_context(closing(evaluator))
@@ -458,7 +466,7 @@ def _fit(
         summary = results_summary(result.metrics, result.speed, unread=result.unread)
         write_json(folder / "results.json", summary)
     if plots:
-        reporter.finish(folder, result.metrics)
+        reporter.finish(folder, talk, result.metrics, chosen)
     talk(table(result.metrics, result.speed))
     if lost := len(samples.faults.reasons):
         talk(f"{lost} training images could not be read while the run was under way; others took their place")
