@@ -58,7 +58,7 @@ def dress(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: bool =
 def legend(axes: Axes, **options: Any) -> None:
     """Adds a legend without a frame, when there is something to tell apart."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(**{"fontsize": 8, "frameon": False, **options})
+        axes.legend(**{"fontsize": 8, "frameon": False, "labelcolor": INK, **options})
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 150) -> Path:

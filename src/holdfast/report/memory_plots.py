@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from holdfast.health.records import Breakdown, Epoch, size
+from holdfast.health.records import Breakdown, size
 from holdfast.report.canvas import BLUE, GREEN, INK, ORANGE, PINK, RED, SKY, dress
 from holdfast.report.panels import Panel, legend_below, line, nothing, run_axis, sheet
 from holdfast.report.run_folder import RunFolder
@@ -45,22 +45,15 @@ def memory_panels(run: RunFolder) -> list[Panel]:
     ]
 
 
-def fragmentation(epoch: Epoch) -> float | None:
-    """Share of what the allocator kept that was not in use at the peak; None where it is not told."""
-    if not epoch.reserved or epoch.peak is None:
-        return None
-    return max(1 - epoch.peak / epoch.reserved, 0.0)
-
-
 def _over_epochs(axes: Axes, run: RunFolder) -> None:
     dress(axes, title="Memory", x="epoch", y="GiB")
     facts, epochs = run.history.facts, run.epochs
     lines: list[tuple[NDArray[np.float64], str, str, str]] = [
-        (run.series(lambda epoch: epoch.peak), RED, "peak, training", "-"),
-        (run.series(lambda epoch: epoch.val_peak), PINK, "peak, validation", "-"),
-        (run.series(lambda epoch: epoch.reserved), ORANGE, "reserved", "-"),
-        (run.series(lambda epoch: epoch.allocated), BLUE, "allocated", "-"),
         (run.series(lambda epoch: epoch.rss or None), GREEN, "host", "-"),
+        (run.series(lambda epoch: epoch.allocated), BLUE, "allocated", "-"),
+        (run.series(lambda epoch: epoch.reserved), ORANGE, "reserved", "-"),
+        (run.series(lambda epoch: epoch.val_peak), PINK, "peak, validation", "--"),
+        (run.series(lambda epoch: epoch.peak), RED, "peak, training", "-"),
     ]
     if not any(np.isfinite(values).any() for values, *_ in lines):
         nothing(axes, "no memory was recorded")

@@ -89,7 +89,7 @@ def _average_precision(axes: Axes, data: Columns) -> None:
     axes.annotate(
         f"best: epoch {epochs[best]:.0f}, {lower[best]:.3f}",
         (float(epochs[best]), float(lower[best])),
-        xytext=(-6 if late else 6, -16),
+        xytext=(-6 if late else 6, 8 if lower[best] < 0.15 * top else -16),  # off the axis
         textcoords="offset points",
         ha="right" if late else "left",
         fontsize=8,

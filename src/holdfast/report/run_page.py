@@ -10,6 +10,7 @@ from typing import Any
 
 from holdfast.data.boxes_check import SIZE_EDGES
 from holdfast.health.lines import duration
+from holdfast.health.memory import fragments
 from holdfast.health.records import Event, Finding, size
 from holdfast.health.rules import examine
 from holdfast.post.draw import PALETTE
@@ -53,10 +54,12 @@ h3 { font-size: .98rem; margin: 18px 0 6px; }
 .charts { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 345px), 1fr));
   align-items: start; }
 .charts svg { display: block; width: 100%; height: auto; }
-.prints { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); }
-.prints a, .prints img { display: block; }
-.prints img { width: 100%; height: auto; max-height: none; background: #ffffff; border: 1px solid var(--line);
-  border-radius: 6px; padding: 6px; }
+.prints { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr));
+  margin-top: 14px; }
+.prints.one { grid-template-columns: minmax(0, 900px); }
+.prints figure { overflow-x: auto; }
+.prints img { width: 100%; min-width: 520px; height: auto; max-height: none; background: #ffffff;
+  border: 1px solid var(--line); border-radius: 6px; padding: 6px; }
 .plain td { white-space: normal; text-align: left; overflow-wrap: anywhere; vertical-align: top; }
 .plain th { text-align: left; width: auto; }
 .plain td:first-child { white-space: nowrap; color: var(--soft); }
@@ -66,7 +69,8 @@ pre { background: var(--card); border-radius: 6px; padding: 10px 12px; white-spa
 .key { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin: 0 5px 0 12px;
   vertical-align: -1px; border: 1px solid var(--axis); }
 summary { cursor: pointer; margin: 8px 0; }
-@media (max-width: 500px) { .plain td:first-child { white-space: normal; min-width: 90px; } }
+@media (max-width: 500px) { .plain td, .plain th { padding: 5px 6px; font-size: .84rem; }
+  .plain td:first-child { white-space: normal; overflow-wrap: normal; } }
 @media print { nav { display: none; } .scroll { max-height: none; } }
 """
 
@@ -93,7 +97,7 @@ def run_page(run: RunFolder) -> bytes:
                         _prints(run, CONFUSION, room)]),
         ("Examples", _examples(run, room)),
         ("Data set", _data(run, room)),
-        ("Memory", [_charts(memory_panels(run), number)]),
+        ("Memory", [_charts(memory_panels(run), number), _fragments(run)]),
         ("Gradients", [_charts(gradient_panels(run), number)]),
         ("Learning rate", [_charts(rate_panels(run), number)]),
         ("Throughput", [_charts(speed_panels(run), number)]),
@@ -231,6 +235,14 @@ def _charts(panels: Iterable[Panel], number: Iterable[int]) -> str:
     return f'<div class="charts">{"".join(drawn)}</div>'
 
 
+def _fragments(run: RunFolder) -> str:
+    """How much of what the allocator of a device kept could not be used."""
+    shares = [share for epoch in run.history.epochs if (share := fragments(epoch)) is not None]
+    if not shares:
+        return ""
+    return _note(f"Fragmentation, 1 - peak / reserved: {shares[-1]:.0%} last, {max(shares):.0%} at most.")
+
+
 def _classes(run: RunFolder) -> str:
     """AP of each class."""
     rows = run.results.get("classes") or []
@@ -258,7 +270,8 @@ def _prints(run: RunFolder, files: Sequence[tuple[str, str]], room: _Room) -> st
     ]  # fmt: skip
     lacking = [name for source, name, _ in shown if not source]
     lines = _lacks(", ".join(lacking)) if lacking else ""
-    return (f'<div class="prints">{"".join(figures)}</div>' if figures else "") + lines
+    one = " one" if len(files) == 1 else ""
+    return (f'<div class="prints{one}">{"".join(figures)}</div>' if figures else "") + lines
 
 
 def _examples(run: RunFolder, room: _Room) -> list[str]:
