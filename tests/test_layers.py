@@ -18,6 +18,7 @@ LAYERS = (
     ("train", "val", "predict", "report"),
     (
         "advising", "api", "checking", "cli", "conversion", "demo", "downloads", "launching", "planning",
+        "reporting",
         "watching", "__init__", "__main__",
     ),
 )

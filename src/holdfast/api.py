@@ -326,7 +326,7 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
     settings = _with_data(settings)
     from holdfast.downloads import images_folder, index_folder
     from holdfast.load import load_model
-    from holdfast.report.run import finish
+    from holdfast.report.run import validation
     from holdfast.val.run import validate_settings
 
     if loaded is None:
@@ -336,7 +336,7 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
     return validate_settings(
         settings,
         model=loaded.model,
-        report=finish,
+        report=validation,
         say=say,
         index_cache=index_folder(),
         image_cache=images_folder(),

@@ -20,7 +20,8 @@ from holdfast.report.batches import draw_found, draw_targets
 from holdfast.report.canvas import shorten
 from holdfast.report.label_plots import plot_labels
 from holdfast.report.metric_plots import plot_confusion, plot_curves
-from holdfast.report.plots import plot_results, read_results
+from holdfast.report.plots import plot_results
+from holdfast.report.table import read_results
 
 COLUMNS = (
     "epoch", "time", "train/box_loss", "train/cls_loss", "train/dfl_loss",

@@ -15,6 +15,7 @@ from holdfast.settings import (
     DownloadSettings,
     PlanSettings,
     PredictSettings,
+    ReportSettings,
     TrainSettings,
     ValSettings,
     WatchSettings,
@@ -34,6 +35,7 @@ PLACES = {
     PlanSettings: "planning.py",
     WatchSettings: "watching.py",
     AdviseSettings: "advising.py",
+    ReportSettings: "reporting.py",
 }
 # Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
 ELSEWHERE = {"hyp", "workers", "model", "source", "ranks", "supervise"}

@@ -26,6 +26,8 @@ _EXAMPLES = {
              "holdfast plan yolov9-c --batch -1 --json"),
     "watch": ("holdfast watch",
               "holdfast watch runs/train/exp --once --last 300"),
+    "report": ("holdfast report",
+               "holdfast report runs/train/exp"),
     "advise": ("holdfast advise",
                "holdfast advise runs/train/exp --json"),
     "convert": ("holdfast convert yolo26n.pt yolo26n.safetensors",

@@ -144,6 +144,16 @@ def _watch(words: list[str]) -> None:
     run_watch(settings)
 
 
+def _report(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import ReportSettings
+
+    settings = ReportSettings(**parse(ReportSettings, words))
+    from holdfast.reporting import run_report
+
+    run_report(settings)
+
+
 def _advise(words: list[str]) -> None:
     from holdfast.cli.parse import parse
     from holdfast.settings import AdviseSettings
@@ -209,8 +219,8 @@ def _help(words: list[str]) -> None:
         usage = "Usage: holdfast resume [RUN] [--key value | key=value] ..."
         print("\n".join([f"{text}.", "", usage, "", *_RESUME]))
         return
-    if verb not in ("train", "val", "predict", "demo", "check", "plan", "watch", "advise", "convert",
-                    "download"):
+    if verb not in ("train", "val", "predict", "demo", "check", "plan", "watch", "advise", "report",
+                    "convert", "download"):
         print(f"{text}.\n\nUsage: holdfast {verb}")
         return
     from holdfast import settings
@@ -245,6 +255,7 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int | None]]] = {
     "plan": ("Predict memory and speed of a training, without data and without training", _plan),
     "watch": ("Follow a training from another shell, or tell of a finished one", _watch),
     "advise": ("Say what would make a training better, from what was recorded of it", _advise),
+    "report": ("Draw the pictures of a training again and write its page, report.html", _report),
     "convert": ("Write a weight file in another form", _convert),
     "download": ("Download weight files that their authors released", _download),
     "models": ("List the models with their size and cost", _models),

@@ -57,23 +57,32 @@ def box_facts(index: Index, *, imgsz: int) -> BoxFacts:
     image = np.repeat(np.arange(len(index)), np.diff(index.offsets))
     sizes = index.sizes[image].astype(np.float64)
     width, height = index.boxes[:, 2] * sizes[:, 1], index.boxes[:, 3] * sizes[:, 0]
-    area, shorter = width * height, np.minimum(width, height)
+    shorter = np.minimum(width, height)
     share = index.boxes[:, 2].astype(np.float64) * index.boxes[:, 3]
-    counts = np.bincount(np.digitize(area, (SMALL_AREA, MEDIUM_AREA)), minlength=3)
-    sides = np.bincount(np.digitize(np.sqrt(share), SIZE_EDGES), minlength=len(SIZE_EDGES) + 1)
+    area, sides = size_counts(index)
     scale = imgsz / sizes.max(axis=1, initial=1)
     pairs = _doubles(index)
     same = index.classes[pairs[:, 0]] == index.classes[pairs[:, 1]]
     return BoxFacts(
         image=image,
-        area=(int(counts[0]), int(counts[1]), int(counts[2])),
-        sides=tuple(sides.tolist()),
+        area=area,
+        sides=sides,
         doubles=pairs[same],
         rivals=pairs[~same],
         whole=np.flatnonzero(share > WHOLE_SHARE),
         long=np.flatnonzero(np.maximum(width, height) > LONG_ASPECT * shorter),
         specks=np.flatnonzero(shorter * scale < SPECK),
     )
+
+
+def size_counts(index: Index) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """How many boxes are small, medium and large, and how many have which side: see `BoxFacts`."""
+    image = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+    pixels = index.sizes[image].astype(np.float64).prod(axis=1)
+    share = index.boxes[:, 2].astype(np.float64) * index.boxes[:, 3]
+    counts = np.bincount(np.digitize(share * pixels, (SMALL_AREA, MEDIUM_AREA)), minlength=3)
+    sides = np.bincount(np.digitize(np.sqrt(share), SIZE_EDGES), minlength=len(SIZE_EDGES) + 1)
+    return (int(counts[0]), int(counts[1]), int(counts[2])), tuple(sides.tolist())
 
 
 def _doubles(index: Index) -> npt.NDArray[np.int64]:

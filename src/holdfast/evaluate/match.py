@@ -47,7 +47,7 @@ def iou_matrix(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArr
     return result
 
 
-def true_positives(
+def matches(
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],
     classes: NDArray[np.int64],
@@ -55,8 +55,8 @@ def true_positives(
     truth_classes: NDArray[np.int64],
     *,
     threshold: float = 0.5,
-) -> NDArray[np.bool_]:
-    """Marks the detections that match an object of their class.
+) -> NDArray[np.int64]:
+    """Finds the object of its class that each detection matches.
 
     Args:
         boxes: (N, 4) xyxy.
@@ -67,11 +67,11 @@ def true_positives(
         threshold: least IoU of a match.
 
     Returns:
-        (N,) bool in the given order of the detections.
+        (N,) number of the object, -1 where there is none, in the given order of the detections.
     """
-    hit = np.zeros(len(boxes), dtype=bool)
+    taken = np.full(len(boxes), -1, dtype=np.int64)
     if len(boxes) == 0 or len(truth_boxes) == 0:
-        return hit
+        return taken
     iou = iou_matrix(boxes, truth_boxes)
     iou[classes[:, None] != truth_classes[None, :]] = 0.0
     iou[iou < threshold - SLACK] = 0.0
@@ -81,6 +81,19 @@ def true_positives(
     for row in order:
         best = int(iou[row].argmax())
         if iou[row, best] > 0.0:
-            hit[row] = True
-            iou[:, best] = 0.0  # taken
-    return hit
+            taken[row] = best
+            iou[:, best] = 0.0
+    return taken
+
+
+def true_positives(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    truth_boxes: NDArray[np.float32],
+    truth_classes: NDArray[np.int64],
+    *,
+    threshold: float = 0.5,
+) -> NDArray[np.bool_]:
+    """Marks the detections that match an object of their class, (N,) bool; see `matches`."""
+    return matches(boxes, scores, classes, truth_boxes, truth_classes, threshold=threshold) >= 0

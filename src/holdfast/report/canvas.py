@@ -6,6 +6,7 @@ Okabe-Ito's, which colour-blind readers can tell apart.
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from holdfast.runs import write_atomic
+
 BLUE, ORANGE, GREEN, PINK, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"
-INK, PALE = "#222222", "#B8B8B8"
+INK, PALE, GRID = "#222222", "#B8B8B8", "#E6E6E6"
 # Solid colours first, then the same colours dashed: 12 lines that can be told apart.
 LINES: tuple[tuple[str, str], ...] = tuple(
     (color, style) for style in ("-", "--") for color in (BLUE, ORANGE, GREEN, PINK, RED, SKY)
@@ -48,21 +51,31 @@ def dress(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: bool =
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(PALE)
     if grid:
-        axes.grid(color="#E6E6E6", linewidth=0.7)
+        axes.grid(color=GRID, linewidth=0.7)
         axes.set_axisbelow(True)
 
 
 def legend(axes: Axes, **options: Any) -> None:
     """Adds a legend without a frame, when there is something to tell apart."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(**{"fontsize": 8, "frameon": False, **options})
+        axes.legend(**{"fontsize": 8, "frameon": False, "labelcolor": INK, **options})
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
-    """Writes the figure in the format of the suffix and returns the path.
+    """Writes the figure in the format of the suffix, whole or not at all, and returns the path."""
+    finish_texts(figure)
+    drawn = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(drawn, dpi=dpi, format=path.suffix[1:])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, drawn.getvalue())
+    return path
 
-    Class names are user text: dollar signs must not start a formula, and letters that no font has must not
-    warn.
+
+def finish_texts(figure: Figure) -> None:
+    """Makes all texts of a figure plain: names of classes and files are user text, in any script, and dollar
+    signs in them start no formula.
     """
     known = {font.name for font in matplotlib.font_manager.fontManager.ttflist}
     families = ["DejaVu Sans", *(family for family in WIDE_FAMILIES if family in known)]
@@ -70,11 +83,6 @@ def save(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
         assert isinstance(text, Text)
         text.set_fontfamily(families)
         text.set_parse_math(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(path, dpi=dpi)
-    return path
 
 
 def shorten(name: str, length: int = 24) -> str:

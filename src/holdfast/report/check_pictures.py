@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +10,7 @@ from holdfast.data.findings import Split, View
 from holdfast.data.image import Image, read_reduced
 from holdfast.errors import DataError
 from holdfast.post.draw import draw_boxes
+from holdfast.report.page import data_uri
 
 WIDE, TALL = 480, 360  # most pixels of a picture
 _FULL_PIXELS = 24_000_000  # larger images are read at half of their size or less
@@ -63,7 +62,7 @@ def picture(view: View, split: Split) -> str | None:
     bgr = np.ascontiguousarray(canvas[:, :, ::-1])
     good, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 80])
     assert good
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+    return data_uri(data.tobytes(), "jpeg")
 
 
 def _window(

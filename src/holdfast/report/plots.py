@@ -7,41 +7,17 @@ Dimensions: E epochs.
 
 from __future__ import annotations
 
-import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from holdfast.errors import DataError
-from holdfast.report.canvas import BLUE, GREEN, INK, ORANGE, PINK, RED, dress, legend, new_figure, save
-
-Columns = dict[str, NDArray[np.float64]]
-
-
-def read_results(path: Path) -> Columns:
-    """Reads a results.csv.
-
-    Returns:
-        Column name to (E,) values, NaN for empty cells.
-
-    Raises:
-        DataError: the file is missing or is not such a table.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-    except OSError as error:
-        raise DataError(
-            f"cannot be read: {error.strerror}.", path=path, hint="Give the run's results.csv."
-        ) from None
-    names = [name.strip() for name in rows[0]] if rows else []
-    if "epoch" not in names:
-        raise DataError("has no rows with an 'epoch' column.", path=path, hint="Give the run's results.csv.")
-    table = [[_number(cell) for cell in row.values()] for row in rows]
-    return dict(zip(names, np.array(table, dtype=np.float64).T, strict=True))
+from holdfast.report.canvas import BLUE, GREEN, INK, ORANGE, PINK, RED, dress
+from holdfast.report.panels import Panel, epoch_axis, legend_above, line, sheet
+from holdfast.report.rate_plots import rate_lines
+from holdfast.report.table import Columns, read_results
 
 
 def plot_results(path: str | Path, out: str | Path | None = None) -> Path:
@@ -59,46 +35,48 @@ def plot_results(path: str | Path, out: str | Path | None = None) -> Path:
     """
     path = Path(path)
     data = read_results(path)
-    epochs = data["epoch"]
-    figure = new_figure(13.0, 6.6)
-    axes = figure.subplots(2, 3)
+    rates = {name.removeprefix("lr/"): values for name, values in data.items() if name.startswith("lr/")}
+    last = Panel("Learning rate", lambda axes: _rates(axes, data["epoch"], rates))
+    target = Path(out) if out is not None else path.with_name("results.png")
+    return sheet([*result_panels(data), last], target, columns=3, width=13 / 3)
+
+
+def result_panels(data: Columns) -> list[Panel]:
+    """Charts of losses and metrics."""
     distance = ("l1", "Distance loss") if "train/l1_loss" in data else ("dfl", "Distribution loss")
     losses = ("box", "Box loss"), ("cls", "Class loss"), distance
-    for place, (key, title) in zip(axes[0], losses, strict=True):
-        _line(place, epochs, data.get(f"train/{key}_loss"), BLUE, "train")
-        _line(place, epochs, data.get(f"val/{key}_loss"), RED, "validation")
-        dress(place, title=title, x="epoch")
-        _legend(place)
-    _precision_recall(axes[1, 0], epochs, data)
-    _average_precision(axes[1, 1], epochs, data)
-    _learning_rate(axes[1, 2], epochs, data)
-    # One time axis for all panels, also where only a few epochs were validated.
-    first, last = float(epochs.min()), float(epochs.max())
-    margin = max(0.5, 0.03 * (last - first))
-    for place in axes.flat:
-        place.set_xlim(first - margin, last + margin)
-        place.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    return save(figure, Path(out) if out is not None else path.with_name("results.png"))
+    return [
+        *(Panel(title, partial(_loss, data=data, key=key, title=title)) for key, title in losses),
+        Panel("Precision and recall", partial(_precision_recall, data=data)),
+        Panel("Average precision", partial(_average_precision, data=data)),
+    ]
 
 
-def _precision_recall(axes: Axes, epochs: NDArray[np.float64], data: Columns) -> None:
-    _line(axes, epochs, data.get("metrics/precision(B)"), GREEN, "precision")
-    _line(axes, epochs, data.get("metrics/recall(B)"), ORANGE, "recall")
+def _loss(axes: Axes, data: Columns, key: str, title: str) -> None:
+    line(axes, data["epoch"], data.get(f"train/{key}_loss"), BLUE, "train", joined=True)
+    line(axes, data["epoch"], data.get(f"val/{key}_loss"), RED, "validation", joined=True)
+    dress(axes, title=title, x="epoch")
+    _finish(axes, data["epoch"])
+
+
+def _precision_recall(axes: Axes, data: Columns) -> None:
+    line(axes, data["epoch"], data.get("metrics/precision(B)"), GREEN, "precision", joined=True)
+    line(axes, data["epoch"], data.get("metrics/recall(B)"), ORANGE, "recall", joined=True)
     dress(axes, title="Precision and recall", x="epoch")
     axes.set_ylim(0.0, 1.02)
-    _legend(axes)
+    _finish(axes, data["epoch"])
 
 
-def _average_precision(axes: Axes, epochs: NDArray[np.float64], data: Columns) -> None:
-    upper, lower = data.get("metrics/mAP50(B)"), data.get("metrics/mAP50-95(B)")
-    _line(axes, epochs, upper, PINK, "mAP50")
-    _line(axes, epochs, lower, BLUE, "mAP50-95")
+def _average_precision(axes: Axes, data: Columns) -> None:
+    epochs, upper, lower = data["epoch"], data.get("metrics/mAP50(B)"), data.get("metrics/mAP50-95(B)")
+    line(axes, epochs, upper, PINK, "mAP50", joined=True)
+    line(axes, epochs, lower, BLUE, "mAP50-95", joined=True)
     dress(axes, title="Average precision", x="epoch")
     top = 1.0
     if upper is not None and np.isfinite(upper).any():
         top = min(1.0, 1.15 * max(float(np.nanmax(upper)), 0.05))
     axes.set_ylim(0.0, 1.02 * top)
-    _legend(axes)
+    _finish(axes, epochs)
     if upper is None or lower is None:
         return
     fitness = 0.1 * upper + 0.9 * lower
@@ -111,7 +89,7 @@ def _average_precision(axes: Axes, epochs: NDArray[np.float64], data: Columns) -
     axes.annotate(
         f"best: epoch {epochs[best]:.0f}, {lower[best]:.3f}",
         (float(epochs[best]), float(lower[best])),
-        xytext=(-6 if late else 6, -16),
+        xytext=(-6 if late else 6, 8 if lower[best] < 0.15 * top else -16),  # off the axis
         textcoords="offset points",
         ha="right" if late else "left",
         fontsize=8,
@@ -119,46 +97,11 @@ def _average_precision(axes: Axes, epochs: NDArray[np.float64], data: Columns) -
     )
 
 
-def _learning_rate(axes: Axes, epochs: NDArray[np.float64], data: Columns) -> None:
-    """One line per distinct schedule: groups that share their rates share a line."""
-    groups: list[tuple[list[str], NDArray[np.float64]]] = []
-    for name, values in data.items():
-        if not name.startswith("lr/"):
-            continue
-        for members, known in groups:
-            if np.allclose(known, values, rtol=1e-6, atol=0.0, equal_nan=True):
-                members.append(name.removeprefix("lr/"))
-                break
-        else:
-            groups.append(([name.removeprefix("lr/")], values))
-    for (members, values), color in zip(groups, (BLUE, ORANGE, GREEN, PINK, RED), strict=False):
-        _line(axes, epochs, values, color, ", ".join(members))
-    dress(axes, title="Learning rate", x="epoch")
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-4, 4))
-    axes.yaxis.get_offset_text().set_fontsize(8)
-    axes.set_ylim(bottom=0.0)
-    _legend(axes)
+def _rates(axes: Axes, epochs: NDArray[np.float64], rates: Columns) -> None:
+    rate_lines(axes, epochs, list(rates), list(rates.values()))
+    _finish(axes, epochs)
 
 
-def _legend(axes: Axes) -> None:
-    """Beside the title, where it never covers a line."""
-    legend(axes, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2, handlelength=1.4)
-
-
-def _line(
-    axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64] | None, color: str, label: str
-) -> None:
-    if values is None or not np.isfinite(values).any():
-        return
-    valid = np.isfinite(values)
-    marker = "o" if valid.sum() <= 20 else ""
-    axes.plot(
-        epochs[valid], values[valid], color=color, label=label, linewidth=1.8, marker=marker, markersize=3.5
-    )
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell) if cell and cell.strip() else float("nan")
-    except ValueError:
-        return float("nan")
+def _finish(axes: Axes, epochs: NDArray[np.float64]) -> None:
+    epoch_axis(axes, float(epochs.min()), float(epochs.max()))
+    legend_above(axes)

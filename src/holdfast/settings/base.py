@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -157,6 +158,16 @@ class Settings(BaseModel):
         """The keys set by hand or through `hyp`, with their checked values."""
         return {key: getattr(self, key) for key in type(self).model_fields if key in self.model_fields_set}
 
+    def command(self) -> str:
+        """A shell command that asks for the same: all keys that are not at their defaults."""
+        left_out = ("hyp", "resume")  # what a `hyp` file says is among the keys; a resumed run starts anew
+        words = [
+            f"{key}={_word(value)}"
+            for key, value in self.as_dict().items()
+            if key not in left_out and getattr(self, key) != type(self).model_fields[key].get_default()
+        ]
+        return shlex.join(["holdfast", self.verb(), *words])
+
     def replace(self, **changes: Any) -> Self:
         """Returns a copy with some keys changed; everything is checked again."""
         values = {**self.given(), **tidy(type(self), changes)}
@@ -202,6 +213,13 @@ class Settings(BaseModel):
         rest = {key: value for key, value in values.items() if key != "hyp"}
         settings = cls(**rest)
         return settings.model_copy(update={"hyp": values["hyp"]}) if values.get("hyp") else settings
+
+
+def _word(value: object) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, list):
+        return ",".join(map(_word, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def tidy(kind: type[Settings], keys: Mapping[str, Any]) -> dict[str, Any]:

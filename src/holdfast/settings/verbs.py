@@ -81,6 +81,12 @@ class WatchSettings(RunFolderSettings, WatchRunSettings):
     positional: ClassVar[tuple[str, ...]] = ("run",)
 
 
+class ReportSettings(RunFolderSettings):
+    """Everything `holdfast report` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("run",)
+
+
 class AdviseSettings(RunFolderSettings, AdviseRunSettings):
     """Everything `holdfast advise` knows."""
 

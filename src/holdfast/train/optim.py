@@ -158,6 +158,14 @@ def build_optimizer(
     raise ValueError(f"unknown optimizer {choice.name}")
 
 
+def group_names(optimizer: Optimizer) -> list[str]:
+    """Names of the parameter groups, in their order; those with a rate of their own say so."""
+    return [
+        group["name"] + (f", class branches (x{group['lr_scale']:g})" if "lr_scale" in group else "")
+        for group in optimizer.param_groups
+    ]
+
+
 def scaled_weight_decay(weight_decay: float, *, batch: int, nominal_batch: int) -> float:
     """Returns the decay for this batch: `weight_decay * batch / nominal_batch`.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from holdfast.data.batch import Batch
 from holdfast.data.index import Index
+from holdfast.errors import HoldfastError
 from holdfast.evaluate.coco import DetectionMetrics
 from holdfast.models.detector import Detector
 from holdfast.train.loop import Validation
@@ -29,8 +30,14 @@ class Evaluator(Protocol):
     def close(self) -> None: ...
 
 
+class Examples(Protocol):
+    """Chooses pictures of a validation (`report.examples`)."""
+
+    def add(self, batch: Batch, found: list[Tensor]) -> None: ...
+
+
 class Reporter(Protocol):
-    """Draws the pictures of a run into its folder (`report.reporter`)."""
+    """Draws the pictures of a run into its folder and writes its page (`report.run`)."""
 
     def train_batch(self, folder: Path, number: int, batch: Batch, names: Mapping[int, str]) -> None: ...
 
@@ -38,6 +45,24 @@ class Reporter(Protocol):
         self, folder: Path, number: int, batch: Batch, found: list[Tensor], names: Mapping[int, str]
     ) -> None: ...
 
-    def labels(self, folder: Path, index: Index, names: Mapping[int, str]) -> None: ...
+    def data(
+        self, folder: Path, splits: Mapping[str, Index], names: Mapping[int, str], say: Callable[[str], None]
+    ) -> None: ...
 
-    def finish(self, folder: Path, metrics: DetectionMetrics) -> None: ...
+    def examples(self, names: Mapping[int, str]) -> Examples: ...
+
+    def finish(
+        self,
+        folder: Path,
+        say: Callable[[str], None],
+        metrics: DetectionMetrics | None = None,
+        chosen: Any = None,
+    ) -> Path | None: ...
+
+
+def tell_of_end(
+    reporter: Reporter, folder: Path, say: Callable[[str], None], kind: object, error: object, trace: object
+) -> None:
+    """Has the report of a run written that ends before its time; the exit of a context."""
+    if isinstance(error, HoldfastError):
+        reporter.finish(folder, say)

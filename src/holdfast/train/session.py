@@ -60,6 +60,7 @@ from holdfast.train.optim import (
     OptimChoice,
     build_optimizer,
     choose_optimizer,
+    group_names,
     rescaled,
     scaled_weight_decay,
     steps_per_epoch,
@@ -78,7 +79,7 @@ from holdfast.train.resume import (
     resume_path,
     run_folder,
 )
-from holdfast.train.roles import Evaluator, Reporter
+from holdfast.train.roles import Evaluator, Reporter, tell_of_end
 from holdfast.train.saver import Saver
 from holdfast.train.schedule import Schedule, shape_of
 from holdfast.train.start import (
@@ -361,6 +362,7 @@ def _fit(
     )
     if where.launch:
         facts["launch"] = where.launch
+    facts["groups"], facts["reproduce"] = group_names(optimizer), settings.command()
     facts["batch_norm"] = norm_note(ranks, settings.sync_bn, memory.micro_batch)
     plots = settings.plots and ranks.main
     if ranks.main:
@@ -369,8 +371,7 @@ def _fit(
     for line in announcement(facts, folder, progress):
         talk(line)
     if plots:
-        with files.spared(folder / "labels.jpg"):
-            reporter.labels(folder, train_index, names)
+        reporter.data(folder, {"train": train_index, "val": val_index}, names, talk)
 
     schedule = Schedule(
         shape=shape_of(cosine=settings.cos_lr, flat=settings.flat_cos_lr, fixed=settings.fixed_lr),
@@ -389,7 +390,11 @@ def _fit(
             with files.spared(folder / f"train_batch{number}.jpg"):
                 reporter.train_batch(folder, number, drawn, names)
 
+    chosen = reporter.examples(names) if plots else None
+
     def draw_val(number: int, drawn: Batch, found: list[Tensor]) -> None:
+        if chosen is not None:
+            chosen.add(drawn, found)
         if number < 3:
             with files.spared(folder / f"val_batch{number}_pred.jpg"):
                 reporter.val_batch(folder, number, drawn, found, names)
@@ -463,6 +468,8 @@ def _fit(
     rescue = {} if content is None else content.get("rescue", {})
     del content
     with ExitStack() as stack:
+        if plots:
+            stack.push(partial(tell_of_end, reporter, folder, talk))
         stack.enter_context(closing(train_store))
         stack.enter_context(closing(val_store))
         stack.enter_context(closing(evaluator))
@@ -500,8 +507,7 @@ def _fit(
         summary = results_summary(result.metrics, result.speed, unread=result.unread)
         files.write_json(folder / "results.json", summary)
     if plots:
-        with files.spared(folder / "results.png"):
-            reporter.finish(folder, result.metrics)
+        reporter.finish(folder, talk, result.metrics, chosen)
     talk(table(result.metrics, result.speed))
     if lost := len(samples.faults.reasons):
         talk(f"{lost} training images could not be read while the run was under way; others took their place")

@@ -1,0 +1,438 @@
+"""report.html: all there is to know about a training, on one page that needs no other file and no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+from holdfast.data.boxes_check import SIZE_EDGES
+from holdfast.health.lines import duration
+from holdfast.health.memory import fragments
+from holdfast.health.records import Event, Finding, size
+from holdfast.health.rules import examine
+from holdfast.post.draw import PALETTE
+from holdfast.report.examples import FALSE, HIT, MISS, TRUTH
+from holdfast.report.gradient_plots import gradient_panels, notable
+from holdfast.report.memory_plots import memory_panels
+from holdfast.report.page import bars, card, data_uri, document, table, text
+from holdfast.report.panels import Panel, inline
+from holdfast.report.plots import result_panels
+from holdfast.report.rate_plots import rate_panels
+from holdfast.report.run_folder import EXAMPLES, RunFolder
+from holdfast.report.speed_plots import speed_panels
+from holdfast.runs import write_atomic
+
+PAGE = "report.html"
+MOST = 6_000_000  # bytes of pictures; those that come last are left out
+SHOWN = 60  # rows of a list
+CURVES = (
+    ("PR_curve.png", "precision against recall"), ("F1_curve.png", "F1 against confidence"),
+    ("P_curve.png", "precision against confidence"), ("R_curve.png", "recall against confidence"),
+)  # fmt: skip
+CONFUSION = (
+    ("confusion_matrix.png", "counts"), ("confusion_matrix_normalized.png", "share of each true class"),
+)  # fmt: skip
+GALLERIES = (
+    ("worst", "Worst images", "Most errors first."),
+    ("false alarms", "False alarms", "The most confident of each image, and what is wrong with it."),
+    ("missed", "Missed objects", "The largest of each image, and how it was missed."),
+    ("best", "Best images", "Most objects found without an error first."),
+)
+_LEVELS = {"warning": "warning", "advice": "note", "good": "good"}
+_STYLE = """
+nav { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 14px 0 4px; font-size: .88rem; }
+a { color: var(--note); text-decoration: none; } a:hover { text-decoration: underline; }
+h3 { font-size: .98rem; margin: 18px 0 6px; }
+.tiles { display: grid; gap: 10px; margin: 14px 0;
+  grid-template-columns: repeat(auto-fill, minmax(min(46%, 150px), 1fr)); }
+.tiles div { background: var(--card); border-radius: 6px; padding: 10px 12px; overflow-wrap: anywhere; }
+.tiles b { display: block; font-size: 1.28rem; font-variant-numeric: tabular-nums; }
+.tiles span { color: var(--soft); font-size: .8rem; }
+.charts { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 345px), 1fr));
+  align-items: start; }
+.charts svg { display: block; width: 100%; height: auto; }
+.prints { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr));
+  margin-top: 14px; }
+.prints.one { grid-template-columns: minmax(0, 900px); }
+.prints figure { overflow-x: auto; }
+.prints img { width: 100%; min-width: 520px; height: auto; max-height: none; background: #ffffff;
+  border: 1px solid var(--line); border-radius: 6px; padding: 6px; }
+.plain td { white-space: normal; text-align: left; overflow-wrap: anywhere; vertical-align: top; }
+.plain th { text-align: left; width: auto; }
+.plain td:first-child { white-space: nowrap; color: var(--soft); }
+.plain .scroll { max-height: none; }
+pre { background: var(--card); border-radius: 6px; padding: 10px 12px; white-space: pre-wrap;
+  overflow-wrap: anywhere; font-size: .84rem; margin: 6px 0; max-height: 24rem; overflow: auto; }
+.key { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin: 0 5px 0 12px;
+  vertical-align: -1px; border: 1px solid var(--axis); }
+summary { cursor: pointer; margin: 8px 0; }
+@media (max-width: 500px) { .plain td, .plain th { padding: 5px 6px; font-size: .84rem; }
+  .plain td:first-child { white-space: normal; overflow-wrap: normal; } }
+@media print { nav { display: none; } .scroll { max-height: none; } }
+"""
+
+
+def write_page(run: RunFolder) -> Path:
+    """Writes report.html into the folder of a run and returns its path.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    path = run.path / PAGE
+    write_atomic(path, run_page(run))
+    return path
+
+
+def run_page(run: RunFolder) -> bytes:
+    """The page; what a run folder lacks is said in its place."""
+    number, room = count(), _Room(MOST)
+    sections: list[tuple[str, list[str]]] = [
+        ("Findings", _findings(run)),
+        ("Plan", _plan(run)),
+        ("Curves", [_charts(result_panels(run.table), number) if run.table else _lacks("results.csv")]),
+        ("Validation", [_classes(run), _prints(run, CURVES, room), "<h3>Confusion</h3>",
+                        _prints(run, CONFUSION, room)]),
+        ("Examples", _examples(run, room)),
+        ("Data set", _data(run, room)),
+        ("Memory", [_charts(memory_panels(run), number), _fragments(run)]),
+        ("Gradients", [_charts(gradient_panels(run), number)]),
+        ("Learning rate", [_charts(rate_panels(run), number)]),
+        ("Throughput", [_charts(speed_panels(run), number)]),
+        ("Incidents", _incidents(run)),
+        ("Batches", [_prints(run, [(f"train_batch{i}.jpg", f"training batch {i}") for i in range(2)], room)]),
+        ("Reproduce", _reproduce(run)),
+        ("Environment", _environment(run)),
+    ]  # fmt: skip
+    links = "".join(f'<a href="#{_anchor(head)}">{text(head)}</a>' for head, _ in sections)
+    body = [*_summary(run), f"<nav>{links}</nav>"]
+    for head, parts in sections:
+        body += [f'<h2 id="{_anchor(head)}">{text(head)}</h2>', *parts]
+    return document(f"{run.path.name}: training report", body, style=_STYLE)
+
+
+class _Room:
+    """Bytes of pictures that the page may still take."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def take(self, path: Path) -> str | None:
+        """The picture as an address; None where it cannot be read or there is no room left."""
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        length = len(data) * 4 // 3
+        if length > self.left:
+            return None
+        self.left -= length
+        return data_uri(data, "png" if path.suffix == ".png" else "jpeg")
+
+
+def _summary(run: RunFolder) -> list[str]:
+    history, facts = run.history, run.manifest
+    best = max(history.validated, key=lambda epoch: epoch.map or 0.0, default=None)
+    done = history.epochs[-1].epoch if history.epochs else 0
+    planned = max(int(run.args.get("epochs", 0) or history.facts.epochs), done)
+    metrics = run.results.get("metrics") or (dict(best.metrics) if best else {})
+    peaks = [value for epoch in history.epochs for value in (epoch.peak, epoch.val_peak) if value]
+    peaks = peaks or [epoch.rss for epoch in history.epochs if epoch.rss]
+    speeds = sorted(epoch.images_per_second for epoch in history.settled if epoch.images_per_second)
+    seconds = run.table["time"][-1] if "time" in run.table else math.nan
+    tiles = [
+        ("mAP50-95", _score(metrics.get("metrics/mAP50-95(B)"))),
+        ("mAP50", _score(metrics.get("metrics/mAP50(B)"))),
+        ("precision", _score(metrics.get("metrics/precision(B)"))),
+        ("recall", _score(metrics.get("metrics/recall(B)"))),
+        ("best epoch", "-" if best is None else str(best.epoch)),
+        ("epochs", f"{done} of {planned}"),
+        ("time", duration(seconds) if math.isfinite(seconds) else "-"),
+        ("images/s, median", f"{speeds[len(speeds) // 2]:.1f}" if speeds else "-"),
+        ("peak memory", size(max(peaks)) if peaks else "-"),
+    ]
+    tone, verdict = _verdict(run, done, planned)
+    model = facts.get("model", run.args.get("model", "unknown model"))
+    what = f"{model} on {run.args.get('data', 'unknown data')}"
+    return [
+        f"<h1>{text(run.path.name)}</h1>",
+        f'<p class="verdict {tone}"><span class="tone">{text(verdict)}</span></p>',
+        f'<p class="soft path">{text(what)}</p>',
+        '<div class="tiles">'
+        + "".join(f"<div><b>{text(value)}</b><span>{text(name)}</span></div>" for name, value in tiles)
+        + "</div>",
+    ]
+
+
+def _verdict(run: RunFolder, done: int, planned: int) -> tuple[str, str]:
+    if run.finished:
+        early = "" if done >= planned else f" early, after {done} of {planned} epochs"
+        return "good", f"Finished{early}"
+    if run.end and run.end != "finished":
+        return "warning", f"Ended before its time: {run.end}"
+    return "warning", "Under way, or ended without a word: there is no final validation yet"
+
+
+def _findings(run: RunFolder) -> list[str]:
+    found = examine(run.history)
+    if not found:
+        return [_note("No rule found anything, good or bad. Some need ten epochs.")]
+    return [card(_LEVELS[finding.level], finding.text, _remedy(finding)) for finding in found]
+
+
+def _remedy(finding: Finding) -> str:
+    return finding.remedy + (f" ({finding.flag})" if finding.flag else "")
+
+
+def _plan(run: RunFolder) -> list[str]:
+    facts = run.manifest
+    plan = facts.get("plan") or {}
+    if not facts:
+        return [_lacks("manifest.json")]
+    cut = "in one piece"
+    if plan.get("parts", 1) > 1:
+        cut = f"in {plan['parts']} micro-batches of {plan['micro_batch']}"
+    asked = run.args
+    rows = [
+        ("batch", facts.get("asked_batch"), f"{facts.get('batch')} images per step, {cut}", ""),
+        ("input size", facts.get("asked_imgsz"), f"{facts.get('imgsz')} pixels",
+         f"a multiple of {facts.get('stride')}" if facts.get("imgsz") != facts.get("asked_imgsz") else ""),
+        ("memory", asked.get("memory_limit") or "all that is free", _predicted(plan), ""),
+        ("recompute", asked.get("ckpt"), plan.get("recompute"), ""),
+        ("precision", _precision_asked(asked), *_split(facts.get("precision"))),
+        ("device", asked.get("device") or "the best there is", *_split(facts.get("device"))),
+        ("optimizer", asked.get("optimizer"), *_split(facts.get("optimizer"))),
+        ("validation", "", f"{plan.get('val_batch')} images at a time" if plan else "", ""),
+    ]  # fmt: skip
+    if facts.get("ranks", 1) > 1:
+        rows.append(("processes", asked.get("ranks"), facts["ranks"], facts.get("batch_norm", "")))
+    cells = [[f"<td>{text(_plainly(cell))}</td>" for cell in row] for row in rows]
+    reasons = [*plan.get("reasons", ()), *facts.get("cache", ()), *facts.get("augmentation", ())]
+    return [_plain_table(["", "asked", "decided", "why"], cells), _list(reasons)]
+
+
+def _predicted(plan: Mapping[str, Any]) -> str:
+    if not plan.get("peak") or not plan.get("limit"):
+        return "not measured"
+    return f"predicted peak {size(plan['peak'])} of {size(plan['limit'])}"
+
+
+def _precision_asked(asked: Mapping[str, Any]) -> str:
+    return f"16 bits, {asked.get('amp_dtype', 'auto')}" if asked.get("amp", True) else "float32"
+
+
+def _split(sentence: object) -> tuple[str, str]:
+    """`AdamW, lr0 0.001 (auto: 70 steps)` -> what, why."""
+    told = str(sentence or "")
+    what, bracket, why = told.partition(" (")
+    return (what, why.rstrip(")")) if bracket and told.endswith(")") else (told, "")
+
+
+def _charts(panels: Iterable[Panel], number: Iterable[int]) -> str:
+    drawn = [f"<div>{inline(panel, number=at)}</div>" for panel, at in zip(panels, number, strict=False)]
+    return f'<div class="charts">{"".join(drawn)}</div>'
+
+
+def _fragments(run: RunFolder) -> str:
+    """How much of what the allocator of a device kept could not be used."""
+    shares = [share for epoch in run.history.epochs if (share := fragments(epoch)) is not None]
+    if not shares:
+        return ""
+    return _note(f"Fragmentation, 1 - peak / reserved: {shares[-1]:.0%} last, {max(shares):.0%} at most.")
+
+
+def _classes(run: RunFolder) -> str:
+    """AP of each class."""
+    rows = run.results.get("classes") or []
+    if not rows:
+        return _lacks("results.json", "It comes with the validation at the end of a run.")
+    keys = ("images", "instances", "precision", "recall", "map50", "map50_95")
+    cells = [
+        [f'<td class="name">{text(row.get("class"))}</td>',
+         *(f"<td>{_cell(row.get(key))}</td>" for key in keys)]
+        for row in sorted(rows, key=lambda row: row.get("map50_95") or 0.0)
+    ]  # fmt: skip
+    return table(["class, worst first", "images", "objects", "P", "R", "mAP50", "mAP50-95"], cells)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else "-"
+
+
+def _prints(run: RunFolder, files: Sequence[tuple[str, str]], room: _Room) -> str:
+    """Pictures of the folder, on white paper."""
+    shown = [(room.take(run.path / name), name, caption) for name, caption in files]
+    figures = [
+        f'<figure><img alt="{text(caption)}" src="{source}"><figcaption>{text(caption)}</figcaption></figure>'
+        for source, _, caption in shown if source
+    ]  # fmt: skip
+    lacking = [name for source, name, _ in shown if not source]
+    lines = _lacks(", ".join(lacking)) if lacking else ""
+    one = " one" if len(files) == 1 else ""
+    return (f'<div class="prints{one}">{"".join(figures)}</div>' if figures else "") + lines
+
+
+def _examples(run: RunFolder, room: _Room) -> list[str]:
+    groups = run.examples.get("groups")
+    if not isinstance(groups, dict):
+        return [_lacks("examples", "They come with the validation at the end of a run.")]
+    seen, whole = run.examples.get("images", 0), run.results.get("images", 0)
+    of = f"{seen} validation images" + (f" of {whole}, those of rank 0" if whole and seen < whole else "")
+    keys = (("truth", TRUTH), ("hit", HIT), ("missed", MISS), ("false alarm", FALSE))
+    legend = "".join(
+        f'<i class="key" style="background: rgb{PALETTE[color]}"></i>{name}' for name, color in keys
+    )
+    chosen = f"Chosen among {of}, confidence above {run.examples.get('conf', 0):g}."
+    parts = [f'<p class="soft">{chosen}{legend}</p>']
+    for key, head, about in GALLERIES:
+        figures = []
+        for example in groups.get(key, ()):
+            source = room.take(run.path / EXAMPLES / str(example.get("picture")))
+            if source:
+                caption = f"{Path(str(example.get('file'))).name}: {_told(example)}"
+                figures.append(
+                    f'<figure><img alt="{text(caption)}" src="{source}">'
+                    f"<figcaption>{text(caption)}</figcaption></figure>"
+                )
+        small = "" if key in ("worst", "best") else " small"
+        shown = f'<div class="cases{small}">{"".join(figures)}</div>' if figures else _note("None.")
+        parts += [f"<h3>{head}</h3>", f'<p class="soft">{about}</p>', shown]
+    return parts
+
+
+def _told(example: Mapping[str, Any]) -> str:
+    if "text" in example:
+        return str(example["text"])
+    hits, missed, false = (int(example.get(key, 0)) for key in ("hits", "missed", "false"))
+    return f"{hits} found, {missed} missed, {false} false alarm{'' if false == 1 else 's'}"
+
+
+def _data(run: RunFolder, room: _Room) -> list[str]:
+    splits = run.data.get("splits")
+    if not isinstance(splits, dict) or not splits:
+        return [_lacks("data.json"), _prints(run, [("labels.jpg", "labels of the training images")], room)]
+    heads = ("images", "images left out", "images without boxes", "boxes", "label rows left out")
+    rows = [[f"<td>{head}</td>", *(f"<td>{split.get(head, 0):,}</td>" for split in splits.values())]
+            for head in heads]  # fmt: skip
+    for at, name in enumerate(("small", "medium", "large")):
+        shares = [split["areas"][at] / max(split["boxes"], 1) for split in splits.values()]
+        rows.append([f"<td>{name} boxes</td>", *(f"<td>{share:.0%}</td>" for share in shares)])
+    names = [str(name) for name in run.data.get("names", ())]
+    first = next(iter(splits.values()))["classes"]
+    order = sorted(range(len(names)), key=lambda at: -first[at])
+    labels = [f"{names[at]} ({at})" for at in order]
+    counts = {name: [split["classes"][at] for at in order] for name, split in splits.items()}
+    edges = [0.0, *SIZE_EDGES]
+    sides = [*(f"{low:.0%} to {high:.0%}" for low, high in pairwise(edges)), f"{edges[-1]:.0%} and over"]
+    parts = [
+        table(["", *splits], rows),
+        '<p class="soft">Small: under 32 x 32 pixels; large: over 96 x 96, as COCO counts.</p>',
+        "<h3>Boxes per class</h3>", bars("class", labels, counts),
+        "<h3>Size of boxes</h3>",
+        bars("side", sides, {name: split["sides"] for name, split in splits.items()}),
+        '<p class="soft">Side: the square root of the share that a box has of its image.</p>',
+        "<h3>Problems</h3>",
+    ]  # fmt: skip
+    found = [(name, problem) for name, split in splits.items() for problem in split["problems"]]
+    for name, problem in found[:SHOWN]:
+        title = f"{problem['count']:,} x {problem['reason']} ({name})"
+        parts.append(card("warning", title, str(problem["remedy"]), _list(problem["examples"])))
+    if not found:
+        parts.append(_note("None: every image and every label is used."))
+    return [*parts, _prints(run, [("labels.jpg", "labels of the training images")], room)]
+
+
+def _incidents(run: RunFolder) -> list[str]:
+    parts: list[str] = []
+    events = notable(run)
+    if run.starts:
+        after = ", ".join(str(done) for done in run.starts)
+        parts.append(_note(f"Started again after epochs {after}."))
+    if events:
+        rows = [[f"<td>{text(cell)}</td>" for cell in _event(event)] for event in events[-SHOWN:]]
+        parts.append(_plain_table(["what", "epoch", "step", "what was said"], rows))
+        if len(events) > SHOWN:
+            parts.append(_note(f"The last {SHOWN} of {len(events)}; all are in health.jsonl."))
+    if run.quarantine:
+        rows = [[f"<td>{text(row.get(key, ''))}</td>" for key in ("reason", "step", "file")]
+                for row in run.quarantine[:SHOWN]]  # fmt: skip
+        parts += ["<h3>Images at fault</h3>", _plain_table(["reason", "step", "file"], rows)]
+        if len(run.quarantine) > SHOWN:
+            parts.append(_note(f"The first {SHOWN} of {len(run.quarantine)}; all are in quarantine.csv."))
+    for name, told in run.incidents[-10:]:
+        parts.append(f"<details><summary>{text(name)}</summary><pre>{text(told[:20_000])}</pre></details>")
+    return parts or [_note("None: every step counted, and no process was lost.")]
+
+
+def _event(event: Event) -> tuple[object, ...]:
+    return event.what, event.epoch, event.step, event.text
+
+
+def _reproduce(run: RunFolder) -> list[str]:
+    parts = []
+    for key, about in (("reproduce", "The same training again:"), ("command", "As it was started:")):
+        if run.manifest.get(key):
+            parts.append(f'<p class="soft">{about}</p><pre>{text(run.manifest[key])}</pre>')
+    if run.args:
+        cells = ((text(key), text(_plainly(value))) for key, value in run.args.items())
+        listed = _plain_table(["key", "value"], [[f"<td>{cell}</td>" for cell in row] for row in cells])
+        parts.append(f"<details><summary>All settings</summary>{listed}</details>")
+    else:
+        parts.append(_lacks("args.yaml"))
+    return parts
+
+
+def _environment(run: RunFolder) -> list[str]:
+    facts = run.manifest
+    if not facts:
+        return [_lacks("manifest.json")]
+    known = [
+        ("Holdfast", "holdfast"), ("torch", "torch"), ("Python", "python"), ("system", "platform"),
+        ("device", "device"), ("precision", "precision"), ("compiled", "compiled"), ("processes", "ranks"),
+        ("model", "model"), ("weights from", "origin"), ("parameters", "parameters"),
+        ("training images", "train_images"), ("fingerprint of the training images", "train_fingerprint"),
+        ("validation images", "val_images"), ("fingerprint of the validation images", "val_fingerprint"),
+    ]  # fmt: skip
+    rows = [
+        [f"<td>{name}</td>", f"<td>{text(_plainly(facts[key]))}</td>"]
+        for name, key in known if facts.get(key) not in (None, "")
+    ]  # fmt: skip
+    return [_plain_table(["", ""], rows)]
+
+
+def _plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of words, whose cells break."""
+    return f'<div class="plain">{table(heads, rows)}</div>'
+
+
+def _plainly(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int) and abs(value) >= 10_000:
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _score(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "-"
+
+
+def _list(items: Iterable[object]) -> str:
+    shown = "".join(f"<li>{text(item)}</li>" for item in items)
+    return f"<ul>{shown}</ul>" if shown else ""
+
+
+def _note(words: str) -> str:
+    return f'<p class="soft">{text(words)}</p>'
+
+
+def _lacks(what: str, more: str = "") -> str:
+    return _note(f"Not in this folder: {what}. {more}".strip())
+
+
+def _anchor(head: str) -> str:
+    return head.lower().replace(" ", "-")
