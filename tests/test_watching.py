@@ -214,7 +214,9 @@ def test_a_run_that_has_just_begun_gets_no_advice(tmp_path: Path) -> None:
 
 def test_facts_come_from_settings_and_manifest() -> None:
     plan = {"peak": 5, "limit": 9, "recompute": "norm"}
-    settings = {"workers": 8, "lr0": 0.02, "epochs": 7}
-    facts = Facts.of(settings, {"cores": 4, "plan": plan, "model": "m"}, pid=3)
+    settings = {"workers": 8, "lr0": 0.02, "epochs": 7, "cache": "ram", "optimizer": "auto"}
+    manifest = {"cores": 4, "plan": plan, "model": "m", "cache": ["a sentence"], "optimizer": "SGD, lr0 0.01"}
+    facts = Facts.of(settings, manifest, pid=3)
+    assert (facts.cache, facts.optimizer) == ("ram", "auto")
     assert (facts.threads, facts.lr0, facts.epochs, facts.planned, facts.limit) == (4, 0.02, 7, 5, 9)
     assert (facts.recompute, facts.model, facts.pid) == ("norm", "m", 3)
