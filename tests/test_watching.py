@@ -32,7 +32,9 @@ END = Event(what="end", text="finished", epoch=5, step=1560, time=2e9, facts={"d
 
 def write(folder: Path, *records: Record) -> JsonLog:
     folder.mkdir(exist_ok=True, parents=True)
-    return JsonLog(folder / NAME, map(to_row, records))
+    log = JsonLog(folder / NAME, map(to_row, records))
+    log.append()
+    return log
 
 
 def epochs(count: int) -> Sequence[Epoch]:
@@ -78,7 +80,7 @@ def test_a_run_whose_process_is_gone_says_how_to_go_on(tmp_path: Path) -> None:
     assert "gone" not in watch(tmp_path, once=True)
     killed.kill()
     killed.wait()
-    assert watch(tmp_path).splitlines()[-1].endswith(f"to go on: holdfast train --resume {tmp_path}")
+    assert watch(tmp_path).splitlines()[-1].endswith(f"to go on: holdfast resume {tmp_path}")
 
 
 def test_a_process_that_got_the_number_of_another_is_not_the_run(tmp_path: Path) -> None:
