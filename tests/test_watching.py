@@ -32,7 +32,9 @@ END = Event(what="end", text="finished", epoch=5, step=1560, time=2e9, facts={"d
 
 def write(folder: Path, *records: Record) -> JsonLog:
     folder.mkdir(exist_ok=True, parents=True)
-    return JsonLog(folder / NAME, map(to_row, records))
+    log = JsonLog(folder / NAME, map(to_row, records))
+    log.append()
+    return log
 
 
 def epochs(count: int) -> Sequence[Epoch]:
@@ -78,7 +80,7 @@ def test_a_run_whose_process_is_gone_says_how_to_go_on(tmp_path: Path) -> None:
     assert "gone" not in watch(tmp_path, once=True)
     killed.kill()
     killed.wait()
-    assert watch(tmp_path).splitlines()[-1].endswith(f"to go on: holdfast train --resume {tmp_path}")
+    assert watch(tmp_path).splitlines()[-1].endswith(f"to go on: holdfast resume {tmp_path}")
 
 
 def test_a_process_that_got_the_number_of_another_is_not_the_run(tmp_path: Path) -> None:
@@ -214,7 +216,9 @@ def test_a_run_that_has_just_begun_gets_no_advice(tmp_path: Path) -> None:
 
 def test_facts_come_from_settings_and_manifest() -> None:
     plan = {"peak": 5, "limit": 9, "recompute": "norm"}
-    settings = {"workers": 8, "lr0": 0.02, "epochs": 7}
-    facts = Facts.of(settings, {"cores": 4, "plan": plan, "model": "m"}, pid=3)
+    settings = {"workers": 8, "lr0": 0.02, "epochs": 7, "cache": "ram", "optimizer": "auto"}
+    manifest = {"cores": 4, "plan": plan, "model": "m", "cache": ["a sentence"], "optimizer": "SGD, lr0 0.01"}
+    facts = Facts.of(settings, manifest, pid=3)
+    assert (facts.cache, facts.optimizer) == ("ram", "auto")
     assert (facts.threads, facts.lr0, facts.epochs, facts.planned, facts.limit) == (4, 0.02, 7, 5, 9)
     assert (facts.recompute, facts.model, facts.pid) == ("norm", "m", 3)

@@ -47,7 +47,7 @@ def run_watch(settings: WatchSettings, *, out: TextIO | None = None) -> None:
             if gone:
                 screen.say(
                     f"the process that trained ({screen.facts.pid}) is gone without a word; to go on: "
-                    f"holdfast train --resume {folder}"
+                    f"holdfast resume {folder}"
                 )
                 break
             time.sleep(settings.every)

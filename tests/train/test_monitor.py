@@ -18,7 +18,7 @@ from holdfast.health.records import Epoch, Event, Facts, Finding, History, Windo
 from holdfast.train import monitor as module
 from holdfast.train.gauge import breakdown
 from holdfast.train.layers import LayerNorms, non_finite_layers
-from holdfast.train.monitor import Monitor
+from holdfast.train.monitor import Monitor, Told
 from holdfast.train.recorder import Recorder
 
 CPU = torch.device("cpu")
@@ -143,6 +143,19 @@ def test_a_reader_that_leaves_ends_the_telling_and_not_the_run(tmp_path: Path) -
     closed.close()
     run(monitor, [0.0])
     assert len([record for record in read(tmp_path / NAME) if isinstance(record, Epoch)]) == 2
+
+
+def test_what_parts_of_a_run_say_is_recorded_even_when_nobody_hears_it(tmp_path: Path) -> None:
+    def gone(text: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    tell = Told(gone)
+    tell("before there is a monitor")
+    tell.monitor = shown(tmp_path, io.StringIO(), epochs=1, steps=1)
+    tell("out of memory with 8 images at a time")
+    assert [record.text for record in read(tmp_path / NAME) if isinstance(record, Event)] == [
+        "out of memory with 8 images at a time"
+    ]
 
 
 def test_how_a_run_ended_is_recorded(tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ Number: TypeAlias = float | None
 Level: TypeAlias = Literal["good", "advice", "warning"]
 
 
+# What manifest.json knows better than the settings; other names mean something else there.
+_DECIDED = ("model", "device", "train_images", "batch", "imgsz", "object_side", "cores", "precision")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a run is, as far as rules ask.
@@ -78,8 +82,8 @@ class Facts:
             more: facts that are in neither.
         """
         plan = manifest.get("plan") or {}
-        found = {**settings, **manifest, "epochs": settings.get("epochs", 0)}
-        found |= {"optimizer": settings.get("optimizer", "auto"), "recompute": plan.get("recompute", "none")}
+        found = {**settings, **{key: manifest[key] for key in _DECIDED if key in manifest}}
+        found |= {"recompute": plan.get("recompute", "none")}
         found |= {"planned": plan.get("peak"), "limit": plan.get("limit"), **more}
         found["threads"] = min(int(settings.get("workers", 0)), int(found.get("cores", 1)))
         return cls(**{f.name: found[f.name] for f in dataclasses.fields(cls) if f.name in found})

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
@@ -323,6 +324,28 @@ class Monitor:
             self.out.flush()
         except (OSError, ValueError):  # its reader has left, or it was closed
             self.verbose = self.live = False
+
+
+class Told:
+    """A place for lines that listens: what parts of a run say is recorded too, once there is a monitor.
+
+    Args:
+        say: where lines go; when its reader has left, they go nowhere.
+
+    Attributes:
+        monitor: which records; None as long as there is none.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.monitor: Monitor | None = None
+
+    def __call__(self, text: str) -> None:
+        """Says a line and records it."""
+        with suppress(OSError, ValueError):
+            self.say(text)
+        if self.monitor is not None:
+            self.monitor.note("told", text)
 
 
 def _columns(out: TextIO) -> int:

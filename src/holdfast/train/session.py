@@ -55,7 +55,7 @@ from holdfast.train.layers import LayerNorms
 from holdfast.train.loop import Outputs, Plan, Run, columns
 from holdfast.train.micro import MicroBatch
 from holdfast.train.model import compiled, placed, repeatable, starting_model
-from holdfast.train.monitor import Monitor
+from holdfast.train.monitor import Monitor, Told
 from holdfast.train.optim import (
     OptimChoice,
     build_optimizer,
@@ -173,7 +173,8 @@ def _fit(
     asked = settings
     where = replace(place(), restarts=ranks.largest(place().restarts))
     settings, content, folder = ranks.from_main(lambda: beginning(asked, folder, where, say))
-    talk = say if settings.verbose and ranks.main else _silent
+    talk = Told(say if settings.verbose and ranks.main else _silent)
+    tell = Told(talk)  # for parts of which lines are recorded too
     device = device_of(ranks, settings.device, say)
     if device.fallback and not settings.verbose and ranks.main:
         say(f"device: {device.note}")
@@ -300,7 +301,7 @@ def _fit(
         ranks=ranks,
         exchange=synchronise(model, ranks.sum_) if sync else None,
         guard=Guard(spikes=settings.skip_spikes),
-        say=talk,
+        say=tell,
     )
     progress = Progress()
     work = Plan(
@@ -429,7 +430,7 @@ def _fit(
         device=device.device if pin and memory.ahead else None,
     )
     weights = folder / "weights"
-    saver = Saver(weights, every=settings.save_every, say=talk) if ranks.main else None
+    saver = Saver(weights, every=settings.save_every, say=tell) if ranks.main else None
     outputs = None
     if saver is not None:
         known = None if content is None else content.get("rows")
@@ -463,6 +464,7 @@ def _fit(
             held(device.device),
         ),
     )
+    tell.monitor = monitor
     if content is not None:
         monitor.restore(content.get("items", torch.zeros(0, 3)))
     rescue = {} if content is None else content.get("rescue", {})
