@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple
@@ -25,12 +25,14 @@ import torch
 from torch import Tensor
 
 from holdfast.data.batch import Batch, Buffers, collate
+from holdfast.data.files import TimedFiles
 from holdfast.data.image import Image
 from holdfast.data.samples import EvalSamples, Sample, TrainSamples
 from holdfast.data.upload import uploaded
-from holdfast.data.workers import Workers
+from holdfast.data.workers import WorkerLost, Workers
 from holdfast.errors import HoldfastError
 
+_LOOK = 0.2  # seconds between looks at a worker that is waited for
 AHEAD = 2  # batches being made while one is used: more would hold memory and gain nothing
 
 Make = Callable[[int, Image], Sample]  # (position, where to draw) -> sample
@@ -42,20 +44,25 @@ class _Part(NamedTuple):
     make: Callable[[], Sample]
     promise: Future[Sample] | None
 
-    def result(self, failed: Callable[[BaseException], None]) -> Sample:
+    def result(self, failed: Callable[[BaseException], None], look: Callable[[], None]) -> Sample:
         """Returns the sample, made here unless a worker has begun it, or when that went wrong.
 
         Args:
             failed: told what went wrong.
+            look: called now and then while a worker is waited for.
         """
         if self.promise is None or self.promise.cancel():
             return self.make()
+        while not self.promise.done():
+            wait([self.promise], timeout=_LOOK)
+            look()
         error = self.promise.exception()
         if error is None:
             return self.promise.result()
         if isinstance(error, HoldfastError):
             raise error
-        failed(error)
+        if not isinstance(error, WorkerLost):
+            failed(error)
         return self.make()
 
 
@@ -72,6 +79,7 @@ class _Maker:
         *,
         ahead: int,
         pin: bool,
+        files: TimedFiles,
         say: Callable[[str], None],
         news: Callable[[], list[str]],
     ) -> None:
@@ -82,6 +90,7 @@ class _Maker:
         self.workers = workers
         self.ahead = ahead if workers else 1
         self.buffers = Buffers(pin=pin, spare=ahead + 2)
+        self.files = files
         self.say = say
         self.news = news
         self._said: set[str] = set()
@@ -106,8 +115,7 @@ class _Maker:
             cv2.setNumThreads(0)
 
         def start() -> None:
-            for error in self._workers.tend():
-                self._once(f"a loader worker ended ({_named(error)}); another one takes its place")
+            self._tend()
             for shape, positions in itertools.islice(waiting, 1):
                 buffer = self.buffers.take(len(positions), *shape)
                 rows = buffer.numpy()
@@ -120,7 +128,7 @@ class _Maker:
             while pending:
                 buffer, parts = pending[0]
                 # From the last one back: a thread that waits makes what no worker has begun.
-                samples = [part.result(self._failed) for part in reversed(parts)][::-1]
+                samples = [part.result(self._failed, self._tend) for part in reversed(parts)][::-1]
                 pending.popleft()
                 start()  # before the batch is used, which may take long
                 for line in self.news():
@@ -134,6 +142,14 @@ class _Maker:
 
     def _start(self, make: Callable[[], Sample]) -> _Part:
         return _Part(make, self._workers.submit(make) if self.workers else None)
+
+    def _tend(self) -> None:
+        """Has workers replaced that have ended or hang."""
+        if self.files.limit:
+            for path, thread in self._workers.give_up(self.files.limit):
+                self.files.give_up(path, thread)
+        for error in self._workers.tend():
+            self._once(f"a loader worker ended ({_named(error)}); another one takes its place")
 
     def _failed(self, error: BaseException) -> None:
         self._once(f"a loader worker did not bring a sample to its end ({_named(error)}); it is made again")
@@ -187,7 +203,7 @@ class TrainLoader:
         self.part = part
         self.parts = parts
         self.device = device
-        self._maker = _Maker(workers, ahead=ahead, pin=pin, say=say, news=self._news)
+        self._maker = _Maker(workers, ahead=ahead, pin=pin, files=samples.files, say=say, news=self._news)
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
@@ -234,7 +250,7 @@ class TrainLoader:
     def close(self) -> None:
         """Ends the worker threads."""
         self._maker.close()
-        self.samples.close()
+        self.samples.files.close()
 
     def __enter__(self) -> TrainLoader:
         return self
@@ -280,7 +296,7 @@ class EvalLoader:
         self.batch = batch
         self.part = part
         self.parts = parts
-        self._maker = _Maker(workers, ahead=ahead, pin=pin, say=say, news=list)
+        self._maker = _Maker(workers, ahead=ahead, pin=pin, files=samples.files, say=say, news=list)
 
     def __len__(self) -> int:
         return len(range(self.part * self.batch, len(self.samples), self.parts * self.batch))
@@ -303,7 +319,7 @@ class EvalLoader:
     def close(self) -> None:
         """Ends the worker threads."""
         self._maker.close()
-        self.samples.close()
+        self.samples.files.close()
 
     def __enter__(self) -> EvalLoader:
         return self
