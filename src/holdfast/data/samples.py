@@ -180,6 +180,12 @@ class TrainSamples:
         )
         self.can_flip = self.flip_index is not None or index.objects(0).keypoints is None
 
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_boards"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _boards=threading.local())
+
     def __len__(self) -> int:
         return len(self.index)
 

@@ -71,13 +71,17 @@ class Workers(Generic[Result]):
         self._jobs.put(_Job(work, promise))
         return promise
 
-    def close(self) -> None:
-        """Ends the threads; work that nobody has begun is dropped."""
+    def clear(self) -> None:
+        """Drops the work that nobody has begun."""
         with suppress(Empty):
             while True:
                 job = self._jobs.get_nowait()
                 if job is not None:
                     job.promise.cancel()
+
+    def close(self) -> None:
+        """Ends the threads; work that nobody has begun is dropped."""
+        self.clear()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
