@@ -94,6 +94,21 @@ def test_processes_that_are_killed_are_replaced_and_no_sample_changes(index: Ind
     assert [text in line for line in said] == [True]
 
 
+def test_a_worker_that_loses_too_many_processes_goes_on_without(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers, "MOST_STARTS", 1)
+    said: list[str] = []
+    with TrainLoader(samples(index), batch=2, workers=1, seed=3, say=said.append, processes=True) as loader:
+        run(loader, 0)
+        for child in children():
+            child.kill()
+        assert run(loader, 1) == expected(index, 1)
+        assert run(loader, 2) == expected(index, 2)
+        assert not children()
+    assert any("1 of its processes were lost, it goes on without" in line for line in said)
+
+
 def test_faults_and_images_left_out_are_the_same_in_processes(index: Index) -> None:
     Path(index.path(4)).unlink()
     plain, source, said = samples(index), samples(index), []

@@ -147,13 +147,18 @@ class Helpers:
         return Sample(out, reply.objects, reply.image)
 
     def _helper(self) -> _Helper | None:
-        """This thread's helper; None when too many were lost."""
+        """This thread's helper; None when too many were lost.
+
+        Raises:
+            HelperLost: this was one too many.
+        """
         helper: _Helper | None = getattr(self._mine, "helper", None)
         if helper is None:
-            starts = getattr(self._mine, "starts", 0)
-            if starts == MOST_STARTS:
+            starts = self._mine.starts = getattr(self._mine, "starts", 0) + 1
+            if starts == MOST_STARTS + 1:
+                raise HelperLost(f"{MOST_STARTS} of its processes were lost, it goes on without")
+            if starts > MOST_STARTS:
                 return None
-            self._mine.starts = starts + 1
             with self._lock:
                 if self._shared is None:
                     self._shared = _share(self.samples)
