@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--what", nargs="+", default=["warm", "cold"], choices=["warm", "cold"])
     parser.add_argument("--caches", nargs="+", default=["ram"], help="caches of our side when warm")
+    parser.add_argument("--kinds", nargs="+", default=["auto"], help="what makes our images when warm")
     parser.add_argument("--memory", type=int, help="also measure memory with one worker and with so many")
     parser.add_argument("--out", help="file to append the JSON lines to")
     options = parser.parse_args()
@@ -94,13 +95,14 @@ def request(folder: Path, workers: int, options: argparse.Namespace) -> dict[str
 
 def warm(folder: Path, workers: int, options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Rounds of one epoch with images in memory, sides taking turns."""
-    names = [f"holdfast {cache}" for cache in options.caches] + ["peer"] * bool(options.peer_python)
+    ours = [f"holdfast {cache} {kind}" for cache in options.caches for kind in options.kinds]
+    names = ours + ["peer"] * bool(options.peer_python)
     sides, asks = [], {}
     for name in names:
         side = start(name, options)
         sides.append(side)
-        cache = "ram" if name == "peer" else name.split()[-1]
-        side.ask("load", **request(folder, workers, options), cache=cache)
+        how = dict(zip(("cache", "kind"), name.split()[1:], strict=False)) or {"cache": "ram"}
+        side.ask("load", **request(folder, workers, options), **how)
         side.ask("epoch")  # fills what is filled on the way
         asks[name] = functools.partial(side.ask, "epoch")
     replies = interleave(asks, rounds=options.rounds)

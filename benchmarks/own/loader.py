@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import serve
 from holdfast.data.cache import MemoryStore
 from holdfast.data.dataset_file import read_dataset_file
+from holdfast.data.helpers import choose_kind
 from holdfast.data.index import build_index
 from holdfast.data.loader import TrainLoader
 from holdfast.data.reader import TrainReader
@@ -23,12 +24,15 @@ AUGMENT = {"mosaic": 1.0, "translate": 0.1, "scale": 0.5, "fliplr": 0.5}
 COLOUR = {"hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4}
 
 Cache = Literal["off", "ram", "disk"]
+Kind = Literal["auto", "threads", "processes"]
 
 
 class Own:
     epochs = 0
 
-    def load(self, folder: str, workers: int, imgsz: int, batch: int, cache: Cache) -> dict[str, Any]:
+    def load(
+        self, folder: str, workers: int, imgsz: int, batch: int, cache: Cache, kind: Kind = "auto"
+    ) -> dict[str, Any]:
         start, cpu = time.perf_counter(), cpu_seconds()
         names = read_dataset_file(Path(folder) / "data.yaml").names
         index = build_index([Path(folder) / "images" / "train"], names=names, workers=workers)
@@ -36,7 +40,8 @@ class Own:
         self.opened = open_store(cache, index, use="train", side=imgsz, budget=0.5, folder=pixels)
         read = TrainReader(index, side=imgsz, store=self.opened.store)
         samples = TrainSamples(index, imgsz=imgsz, epochs=10**6, read=read, **AUGMENT, **COLOUR)
-        self.loader = TrainLoader(samples, batch=batch, workers=workers)
+        processes, _ = choose_kind(kind, workers=workers, store=self.opened.store)
+        self.loader = TrainLoader(samples, batch=batch, workers=workers, processes=processes)
         return {"seconds": time.perf_counter() - start, "cpu": cpu_seconds() - cpu, "images": len(index)}
 
     def epoch(self, skip: int = 8) -> dict[str, Any]:

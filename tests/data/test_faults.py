@@ -213,16 +213,17 @@ def test_leaving_all_images_out_is_an_error(index: Index) -> None:
 
 
 @contextmanager
-def pipe_in_place_of(path: Path) -> Iterator[None]:
+def pipes_in_place_of(*paths: str) -> Iterator[None]:
     """Opening a named pipe that nobody writes to hangs, as a dead network drive does."""
-    path.unlink()
-    os.mkfifo(path)
+    for path in paths:
+        Path(path).unlink()
+        os.mkfifo(path)
     try:
         yield
     finally:
-        with open(os.open(path, os.O_RDWR | os.O_NONBLOCK), "wb"):
-            time.sleep(0.05)  # lets the readers that hang open it; then they see its end
-        wait_until(lambda: not any(t.name == "holdfast-read" for t in threading.enumerate()))
+        for path in paths:  # lets the readers that hang open it; then they see its end
+            os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+        wait_until(lambda: not any(t.name.startswith("holdfast") for t in threading.enumerate()))
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -235,7 +236,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_read_that_hangs_is_given_up_and_the_image_replaced(index: Index, workers: int) -> None:
-    with pipe_in_place_of(Path(index.path(4))):
+    with pipes_in_place_of(index.path(4)):
         source = samples(index, timeout=0.3)
         batches, said = run(source, workers=workers)
         assert len(batches) == 5
@@ -255,10 +256,10 @@ def test_a_drive_on_which_all_reads_hang_is_an_error(
 ) -> None:
     monkeypatch.setattr(files, "MOST_LOST", 3)
     reading = TimedFiles(0.05)
-    with pipe_in_place_of(Path(index.path(4))):
-        for _ in range(3):
+    with pipes_in_place_of(*map(index.path, (1, 2, 3))):
+        for number in (1, 2, 2, 3):
             with pytest.raises(Late):
-                reading.read(index.path(4))
+                reading.read(index.path(number))
         with pytest.raises(DriveGone, match="3 reads hang at the same time"):
             reading.read(index.path(5))
     assert reading.read(index.path(5)) == Path(index.path(5)).read_bytes()  # it answers again
@@ -288,6 +289,35 @@ def test_a_folder_that_stays_away_is_an_error_in_the_end(
     with pytest.raises(DriveGone, match="the folder of 2 images in a row is not there"):
         reading.read(index.path(1))
     reading.close()
+
+
+def test_a_worker_that_hangs_is_left_behind_and_replaced(index: Index) -> None:
+    source = samples(index, timeout=0.3, mosaic=0.0, cutmix=0.0)
+    second = source.order(0, batch=1, seed=3)[1]
+    with pipes_in_place_of(index.path(second)), TrainLoader(source, batch=1, workers=1, seed=3) as loader:
+        batches = loader.epoch(0)
+        made = [content(next(batches))]
+        (hangs,) = loader._maker._workers._threads
+        wait_until(lambda: bool(hangs._reading))
+        made += [content(batch) for batch in batches]
+        (other,) = loader._maker._workers._threads
+        assert other is not hangs
+        assert hangs.is_alive()
+    Path(index.path(second)).unlink()
+    still = samples(index, mosaic=0.0, cutmix=0.0)
+    with TrainLoader(still, batch=1, workers=0, seed=3) as plain:
+        assert made == [content(batch) for batch in plain.epoch(0)]
+
+
+def test_closing_does_not_wait_for_a_read_that_hangs(index: Index) -> None:
+    source = samples(index, timeout=600.0, mosaic=0.0, cutmix=0.0)
+    second = source.order(0, batch=1, seed=3)[1]
+    with pipes_in_place_of(index.path(second)):
+        loader = TrainLoader(source, batch=1, workers=1, seed=3)
+        for _ in loader.epoch(0):
+            break
+        wait_until(lambda: any(thread._reading for thread in loader._maker._workers._threads))
+        loader.close()
 
 
 # --- evaluation

@@ -22,6 +22,7 @@ import mmap
 import os
 import tempfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -52,6 +53,7 @@ class MemoryStore:
     """
 
     def __init__(self, rooms: Rooms, limit: int) -> None:
+        self.rooms = rooms
         self.limit = limit
         self.starts, self.kept = _layout(rooms, limit)
         size = int(self.starts[self.kept])
@@ -74,11 +76,15 @@ class MemoryStore:
             OSError: that process has ended or belongs to another user.
         """
         store = cls.__new__(cls)
+        store.rooms = rooms
         store.limit = limit
         store.starts, store.kept = _layout(rooms, limit)
         store.file = os.open(address, os.O_RDWR)
         store._map(mmap.mmap(store.file, int(store.starts[store.kept])))
         return store
+
+    def __reduce__(self) -> tuple[Callable[..., MemoryStore], tuple[object, ...]]:
+        return MemoryStore.join, (self.address, self.rooms, self.limit)
 
     @property
     def address(self) -> str | None:
@@ -88,6 +94,11 @@ class MemoryStore:
     def _map(self, memory: mmap.mmap) -> None:
         self._bytes = np.frombuffer(memory, np.uint8)
         self._rows = np.frombuffer(memory, _ROW, len(self.starts) - 1, _HEAD)
+
+    @property
+    def complete(self) -> bool:
+        """Whether other processes find all images here, sooner or later."""
+        return self.file is not None and self.kept == len(self.rooms)
 
     @property
     def held(self) -> int:

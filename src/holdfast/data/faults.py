@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import NamedTuple
 
 from holdfast.data.files import Late
 from holdfast.errors import DataError
@@ -22,6 +23,20 @@ class Unusable(Exception):
         self.number = number
 
 
+class Found(NamedTuple):
+    """An image found to be faulty.
+
+    Attributes:
+        number: of the image.
+        reason: what is wrong, with its file.
+        late: whether reading it took too long, so that it is not tried again.
+    """
+
+    number: int
+    reason: str
+    late: bool
+
+
 class Faults:
     """What could not be read. Several threads may note at once; each file is said once.
 
@@ -35,9 +50,8 @@ class Faults:
     def __init__(self, *, most: int) -> None:
         self.most = most
         self.reasons: dict[int, str] = {}
-        self._now: dict[int, bool] = {}  # faulty at the moment, and whether for good
-        self._fresh: list[str] = []
-        self._more = 0  # found since the last call of `fresh`, without a line of their own
+        self._now: dict[int, Found] = {}
+        self._fresh: list[Found] = []
         self._lock = threading.Lock()
 
     def check(self, number: int) -> None:
@@ -53,20 +67,30 @@ class Faults:
         Raises:
             DataError: too many cannot.
         """
+        self.add(Found(number, error.message.rstrip("."), isinstance(error, Late)))
+        return Unusable(number)
+
+    def add(self, found: Found) -> None:
+        """Takes down what another process has found.
+
+        Raises:
+            DataError: too many images cannot be read.
+        """
         with self._lock:
-            self._now[number] = isinstance(error, Late)
-            if number not in self.reasons:
-                self.reasons[number] = error.message.rstrip(".")
-                if len(self.reasons) <= _NAMED:
-                    self._fresh.append(self.reasons[number])
-                else:
-                    self._more += 1
+            self._now[found.number] = found
+            if found.number not in self.reasons:
+                self.reasons[found.number] = found.reason
+                self._fresh.append(found)
             if len(self._now) > self.most:
                 raise DataError(
-                    f"{len(self._now)} images cannot be read any more, the last of them {error.message}",
+                    f"{len(self._now)} images cannot be read any more, the last of them {found.reason}.",
                     hint="Check the drive and the data set, then go on with --resume.",
                 )
-        return Unusable(number)
+
+    @property
+    def late(self) -> list[Found]:
+        """Those whose reading took too long."""
+        return [found for found in self._now.values() if found.late] if self._now else []
 
     @property
     def count(self) -> int:
@@ -76,15 +100,21 @@ class Faults:
     def retry(self) -> None:
         """Lets images be tried again, but for those whose reading took too long."""
         with self._lock:
-            self._now = {number: late for number, late in self._now.items() if late}
+            self._now = {found.number: found for found in self.late}
 
-    def fresh(self) -> list[str]:
-        """Returns a line for each file noted since the last call, or for all of them together."""
-        if not self._fresh and not self._more:
+    def take(self) -> list[Found]:
+        """Returns what was found for the first time since the last call."""
+        if not self._fresh:
             return []
         with self._lock:
-            lines, self._fresh = self._fresh, []
-            more, self._more = self._more, 0
-        if more:
+            taken, self._fresh = self._fresh, []
+        return taken
+
+    def fresh(self) -> list[str]:
+        """Returns a line for each file that `take` returns, or where there are many, for all together."""
+        taken = self.take()
+        room = max(_NAMED - (len(self.reasons) - len(taken)), 0)
+        lines = [found.reason for found in taken[:room]]
+        if more := len(taken) - len(lines):
             lines.append(f"{more} more images cannot be read, {len(self.reasons)} in all")
         return lines

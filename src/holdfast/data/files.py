@@ -1,8 +1,9 @@
 """Files read within a time limit: a network drive that does not answer must not hold up a run for ever.
 
-A system call that hangs cannot be ended, so it is made by a thread of its own, which is left behind when the
-time is up; such threads are daemons, which no process waits for at its end. An ordinary read pays two
-hand-overs between threads, some hundredths of a millisecond.
+A system call that hangs cannot be ended, so the thread that makes it is left behind when the time is up.
+Workers read by themselves, because they can be replaced, and whoever waits for them looks at the clock
+(`workers.py`). Any other thread has a thread of its own to read for it: two hand-overs, which cost some
+0.1 ms a file. All these threads are daemons, which no process waits for at its end.
 
 A folder that is away for a moment (a drive that is mounted again) is waited for as long as for a read.
 """
@@ -12,9 +13,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from holdfast.data.image import read_bytes
+from holdfast.data.workers import Worker
 from holdfast.errors import DataError
 
 MOST_LOST = 16  # reads that hang at the same time, or that found no folder in a row, before a drive is gone
@@ -40,9 +43,16 @@ class TimedFiles:
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self._idle: list[_Fetcher] = []
-        self._hung: list[_Fetcher] = []
+        self._hung: list[threading.Thread] = []
+        self._late: set[str] = set()
         self._away = 0  # reads in a row that found no folder
         self._lock = threading.Lock()
+
+    def give_up(self, path: str, thread: threading.Thread) -> None:
+        """Takes down that a worker was left behind while it read a file, which nobody is to try again."""
+        with self._lock:
+            self._late.add(path)
+            self._hung.append(thread)
 
     @property
     def hung(self) -> int:
@@ -65,6 +75,8 @@ class TimedFiles:
         while True:
             if self._hung and self.hung >= MOST_LOST:
                 raise DriveGone(f"{MOST_LOST} reads hang at the same time.", path=path, hint=_GONE)
+            if path in self._late:
+                raise self._too_late(path)
             answer = self._ask(path, ends)
             if isinstance(answer, bytes):
                 self._away = 0
@@ -81,7 +93,13 @@ class TimedFiles:
                 raise error
             time.sleep(_PAUSE)
 
+    def _too_late(self, path: str) -> Late:
+        return Late(f"reading did not end in {self.limit:g} s.", path=path, hint="Check the drive.")
+
     def _ask(self, path: str, ends: float) -> bytes | tuple[DataError, bool]:
+        me = threading.current_thread()
+        if isinstance(me, Worker):
+            return _fetch(me.read, path)
         with self._lock:
             fetcher = self._idle.pop() if self._idle else None
         fetcher = fetcher or _Fetcher()
@@ -92,9 +110,8 @@ class TimedFiles:
             fetcher.asked.put(None)  # it ends when the read does
             with self._lock:
                 self._hung.append(fetcher)
-            raise Late(
-                f"reading did not end in {self.limit:g} s.", path=path, hint="Check the drive."
-            ) from None
+                self._late.add(path)
+            raise self._too_late(path) from None
         with self._lock:
             self._idle.append(fetcher)
         return answer
@@ -120,13 +137,13 @@ class _Fetcher(threading.Thread):
 
     def run(self) -> None:
         while (path := self.asked.get()) is not None:
-            self.answers.put(_fetch(path))
+            self.answers.put(_fetch(read_bytes, path))
 
 
-def _fetch(path: str) -> bytes | tuple[DataError, bool]:
+def _fetch(read: Callable[[str], bytes], path: str) -> bytes | tuple[DataError, bool]:
     """Returns the content, or what is wrong and whether the folder is away."""
     try:
-        return read_bytes(path)
+        return read(path)
     except DataError as error:
         return error, not os.path.isdir(os.path.dirname(path) or ".")
     except Exception as error:  # memory ran out: the thread serves on

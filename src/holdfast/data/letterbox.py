@@ -7,16 +7,18 @@ these and not the nominal ratio. Padding is split in two and an odd pixel goes t
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from holdfast.data.image import FILL, Image
 
-Boxes = TypeVar("Boxes", npt.NDArray[np.float32], torch.Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor  # importing it takes a second, which processes that make samples do not need
+
+Boxes = TypeVar("Boxes", npt.NDArray[np.float32], "Tensor")
 
 
 class Letterbox(NamedTuple):
@@ -48,9 +50,11 @@ class Letterbox(NamedTuple):
         shift = self._like(boxes, (self.left, self.top) * 2)
         scale = self._like(boxes, (self.scale_x, self.scale_y) * 2)
         limit = self._like(boxes, (self.width, self.height) * 2)
-        if isinstance(boxes, torch.Tensor):
-            return torch.minimum(((boxes - shift) / scale).clamp_min(0), limit)
-        return np.asarray(np.minimum(np.maximum((boxes - shift) / scale, 0), limit), dtype=boxes.dtype)
+        moved: Any = (boxes - shift) / scale
+        if isinstance(boxes, np.ndarray):
+            return np.asarray(np.minimum(np.maximum(moved, 0), limit), dtype=boxes.dtype)
+        clipped: Boxes = moved.clamp_min(0).minimum(limit)
+        return clipped
 
     def to_input(self, boxes: Boxes) -> Boxes:
         """Maps boxes (..., 4) xyxy from original to input pixels, without clipping."""
@@ -60,9 +64,9 @@ class Letterbox(NamedTuple):
 
     @staticmethod
     def _like(boxes: Boxes, values: tuple[float, ...]) -> Boxes:
-        if isinstance(boxes, torch.Tensor):
-            return torch.tensor(values, dtype=boxes.dtype, device=boxes.device)
-        return np.array(values, dtype=boxes.dtype)
+        if isinstance(boxes, np.ndarray):
+            return np.array(values, dtype=boxes.dtype)
+        return boxes.new_tensor(values)
 
 
 def fit(height: int, width: int, out_height: int, out_width: int, *, enlarge: bool = True) -> Letterbox:

@@ -1,10 +1,11 @@
-"""Batches made ahead of time by threads, in an order that only (seed, epoch) decides.
+"""Batches made ahead of time by workers, in an order that only (seed, epoch) decides.
 
-Threads, not processes: decoding, warping and colour run in OpenCV, which lets go of the interpreter lock;
-samples draw straight into the batch, so nothing is pickled, copied or kept in shared memory, and an error
-arrives as it was raised. A thread that ends is replaced (`workers.py`). Work is handed out sample by sample:
-memory holds the batches being made and no more, and the first batch is ready soon. Whoever waits for a batch
-makes samples of it too, so a run that its data holds up has one worker more than it was given.
+Decoding, warping and colour run in OpenCV, which lets go of the interpreter lock, so threads do most of it
+side by side: samples draw straight into the batch, and an error arrives as it was raised. Where images are in
+memory that processes share, each thread has a process make its samples (`helpers.py`), a tenth faster. A
+thread that ends is replaced (`workers.py`). Work is handed out sample by sample: memory holds the batches
+being made and no more, and the first batch is ready soon. Whoever waits for a batch makes samples of it too,
+so a run that its data holds up has one worker more than it was given.
 
 Loaders with workers switch OpenCV's own threads off (a setting of the whole process): they would fight with
 the workers and with the trainer for the same cores.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple
@@ -25,12 +26,15 @@ import torch
 from torch import Tensor
 
 from holdfast.data.batch import Batch, Buffers, collate
+from holdfast.data.files import TimedFiles
+from holdfast.data.helpers import Helpers
 from holdfast.data.image import Image
 from holdfast.data.samples import EvalSamples, Sample, TrainSamples
 from holdfast.data.upload import uploaded
-from holdfast.data.workers import Workers
+from holdfast.data.workers import WorkerLost, Workers
 from holdfast.errors import HoldfastError
 
+_LOOK = 0.2  # seconds between looks at a worker that is waited for
 AHEAD = 2  # batches being made while one is used: more would hold memory and gain nothing
 
 Make = Callable[[int, Image], Sample]  # (position, where to draw) -> sample
@@ -42,20 +46,25 @@ class _Part(NamedTuple):
     make: Callable[[], Sample]
     promise: Future[Sample] | None
 
-    def result(self, failed: Callable[[BaseException], None]) -> Sample:
+    def result(self, failed: Callable[[BaseException], None], look: Callable[[], None]) -> Sample:
         """Returns the sample, made here unless a worker has begun it, or when that went wrong.
 
         Args:
             failed: told what went wrong.
+            look: called now and then while a worker is waited for.
         """
         if self.promise is None or self.promise.cancel():
             return self.make()
+        while not self.promise.done():
+            wait([self.promise], timeout=_LOOK)
+            look()
         error = self.promise.exception()
         if error is None:
             return self.promise.result()
         if isinstance(error, HoldfastError):
             raise error
-        failed(error)
+        if not isinstance(error, WorkerLost):
+            failed(error)
         return self.make()
 
 
@@ -72,6 +81,7 @@ class _Maker:
         *,
         ahead: int,
         pin: bool,
+        files: TimedFiles,
         say: Callable[[str], None],
         news: Callable[[], list[str]],
     ) -> None:
@@ -82,6 +92,7 @@ class _Maker:
         self.workers = workers
         self.ahead = ahead if workers else 1
         self.buffers = Buffers(pin=pin, spare=ahead + 2)
+        self.files = files
         self.say = say
         self.news = news
         self._said: set[str] = set()
@@ -106,8 +117,7 @@ class _Maker:
             cv2.setNumThreads(0)
 
         def start() -> None:
-            for error in self._workers.tend():
-                self._once(f"a loader worker ended ({_named(error)}); another one takes its place")
+            self._tend()
             for shape, positions in itertools.islice(waiting, 1):
                 buffer = self.buffers.take(len(positions), *shape)
                 rows = buffer.numpy()
@@ -120,7 +130,7 @@ class _Maker:
             while pending:
                 buffer, parts = pending[0]
                 # From the last one back: a thread that waits makes what no worker has begun.
-                samples = [part.result(self._failed) for part in reversed(parts)][::-1]
+                samples = [part.result(self._failed, self._tend) for part in reversed(parts)][::-1]
                 pending.popleft()
                 start()  # before the batch is used, which may take long
                 for line in self.news():
@@ -135,6 +145,14 @@ class _Maker:
     def _start(self, make: Callable[[], Sample]) -> _Part:
         return _Part(make, self._workers.submit(make) if self.workers else None)
 
+    def _tend(self) -> None:
+        """Has workers replaced that have ended or hang."""
+        if self.files.limit:
+            for path, thread in self._workers.give_up(self.files.limit):
+                self.files.give_up(path, thread)
+        for error in self._workers.tend():
+            self._once(f"a loader worker ended ({_named(error)}); another one takes its place")
+
     def _failed(self, error: BaseException) -> None:
         self._once(f"a loader worker did not bring a sample to its end ({_named(error)}); it is made again")
 
@@ -142,6 +160,9 @@ class _Maker:
         if text not in self._said:
             self._said.add(text)
             self.say(text)
+
+    def clear(self) -> None:
+        self._workers.clear()
 
     def close(self) -> None:
         self._workers.close()
@@ -158,6 +179,8 @@ class TrainLoader:
         ahead: batches being made while one is used; without workers each is made when it is asked for.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
         say: told of images that could not be read, each once, and of workers that were replaced.
+        processes: worker threads have samples made by processes of their own (`helpers.py`); the store of
+            `samples`, if any, must be one that processes share.
         part, parts: which of how many parts of each batch to make. The parts of a batch of n images are as
             equal as can be and make up the batch in their order; some are empty where n < parts.
         device: a CUDA device that images are copied to, one batch ahead; None leaves them on the host.
@@ -173,6 +196,7 @@ class TrainLoader:
         ahead: int = AHEAD,
         pin: bool = False,
         say: Callable[[str], None] = lambda text: None,
+        processes: bool = False,
         part: int = 0,
         parts: int = 1,
         device: torch.device | None = None,
@@ -187,7 +211,8 @@ class TrainLoader:
         self.part = part
         self.parts = parts
         self.device = device
-        self._maker = _Maker(workers, ahead=ahead, pin=pin, say=say, news=self._news)
+        self._helpers = Helpers(samples) if processes else None
+        self._maker = _Maker(workers, ahead=ahead, pin=pin, files=samples.files, say=say, news=self._news)
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
@@ -212,6 +237,8 @@ class TrainLoader:
 
         def make(index: int, out: Image) -> Sample:
             try:
+                if self._helpers is not None:
+                    return self._helpers.make(epoch, index, out)
                 return self.samples.get(epoch, index, out=out)
             except Exception as error:
                 _name_file(error, self.samples.index.path(index))
@@ -232,9 +259,12 @@ class TrainLoader:
         return whole[count * self.part // self.parts : count * (self.part + 1) // self.parts]
 
     def close(self) -> None:
-        """Ends the worker threads."""
+        """Ends the workers."""
+        if self._helpers is not None:
+            self._maker.clear()
+            self._helpers.close()
         self._maker.close()
-        self.samples.close()
+        self.samples.files.close()
 
     def __enter__(self) -> TrainLoader:
         return self
@@ -280,7 +310,7 @@ class EvalLoader:
         self.batch = batch
         self.part = part
         self.parts = parts
-        self._maker = _Maker(workers, ahead=ahead, pin=pin, say=say, news=list)
+        self._maker = _Maker(workers, ahead=ahead, pin=pin, files=samples.files, say=say, news=list)
 
     def __len__(self) -> int:
         return len(range(self.part * self.batch, len(self.samples), self.parts * self.batch))
@@ -303,7 +333,7 @@ class EvalLoader:
     def close(self) -> None:
         """Ends the worker threads."""
         self._maker.close()
-        self.samples.close()
+        self.samples.files.close()
 
     def __enter__(self) -> EvalLoader:
         return self

@@ -9,7 +9,7 @@ while, because samples of the same epoch share them (neighbours.py).
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -90,6 +90,14 @@ class TrainReader:
         self.recent = Recent()
         self.files = TimedFiles(timeout)
         self.faults = Faults(most=len(index) // 2)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {
+            "index": self.index, "side": self.side, "store": self.store, "timeout": self.files.limit
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        TrainReader.__init__(self, **state)  # with files and faults of its own
 
     def __call__(self, number: int, divisor: int) -> Read:
         """Reads an image at about 1/divisor of its size, or smaller where training needs no more.

@@ -20,6 +20,7 @@ from holdfast.data.augment import Boxes, Matrix, flip
 from holdfast.data.batches import batch_side, similar_order
 from holdfast.data.color import apply_hsv, hsv_gains, hsv_room
 from holdfast.data.faults import Faults, Unusable
+from holdfast.data.files import TimedFiles
 from holdfast.data.image import FILL, Image
 from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox, apply, batch_shape, place
@@ -179,6 +180,12 @@ class TrainSamples:
         )
         self.can_flip = self.flip_index is not None or index.objects(0).keypoints is None
 
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_boards"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _boards=threading.local())
+
     def __len__(self) -> int:
         return len(self.index)
 
@@ -258,9 +265,10 @@ class TrainSamples:
         """The images that are left out and the first epoch of each, sorted."""
         return self.pictures.stand_ins.left_out
 
-    def close(self) -> None:
-        """Ends what waits for files; samples can be made afterwards, too."""
-        self.pictures.read.files.close()
+    @property
+    def files(self) -> TimedFiles:
+        """Reads the images."""
+        return self.pictures.read.files
 
     def get(self, epoch: int, index: int, *, out: Image | None = None) -> Sample:
         """Makes a sample.
@@ -437,9 +445,10 @@ class EvalSamples:
     def __len__(self) -> int:
         return len(self.index)
 
-    def close(self) -> None:
-        """Ends what waits for files; samples can be made afterwards, too."""
-        self.read.files.close()
+    @property
+    def files(self) -> TimedFiles:
+        """Reads the images."""
+        return self.read.files
 
     def shape(self, position: int) -> tuple[int, int]:
         """(H, W) of the sample at a position of the evaluation order."""

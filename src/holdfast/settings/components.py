@@ -159,7 +159,7 @@ class DataSettings(Settings):
     data: Text = Field("", description="data.yaml that names folders and classes, or a zip file with it")
     imgsz: int = Field(640, ge=32, le=8192, description="side of the input in pixels, a multiple of 32")
     workers: Workers = Field(
-        8, ge=0, le=MAX_WORKERS, description="loader threads, one per core at most (auto: all); 0 uses none")
+        8, ge=0, le=MAX_WORKERS, description="loader workers, one per core at most (auto: all); 0 uses none")
     single_cls: bool = Field(False, description="treat all classes as one")
     cache: Cache = Field(
         "off", description="keep decoded images: ram, one copy for all workers, or disk, for later runs too")
@@ -182,6 +182,8 @@ class TrainDataSettings(Settings):
         16, ge=-1, description="images per optimizer step, on any device; -1: most that need no splitting")
     val_imgsz: OptionalInt = Field(
         None, ge=32, le=8192, description="side at which the run validates; none: imgsz")
+    worker_kind: Literal["auto", "threads", "processes"] = Field(
+        "auto", description="what training images are made by; auto: processes where all are cached in ram")
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images to use, the same ones in every run")
     min_items: int = Field(0, ge=0, description="leave out training images with fewer boxes than this")

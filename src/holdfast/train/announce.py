@@ -124,6 +124,8 @@ def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> 
     if facts["compiled"]:
         lines.insert(5, f"  compile    {facts['compiled']}")
     lines += [f"  cache      {line}" for line in facts["cache"]]
+    if facts.get("workers"):
+        lines.append(f"  workers    {facts['workers']}")
     if facts.get("batch_norm"):
         lines.append(f"  batch-norm {facts['batch_norm']}")
     if facts["imgsz"] != facts["asked_imgsz"]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from holdfast.data.batch import Batch
 from holdfast.data.loader import TrainLoader
-from holdfast.errors import Diverged, OutOfMemory, Stopped
+from holdfast.errors import DataError, Diverged, OutOfMemory, Stopped
 from holdfast.evaluate.coco import DetectionMetrics
 from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog
@@ -149,6 +149,7 @@ class Run:
         Raises:
             Stopped: the run was asked to stop; its state is on disk.
             OutOfMemory: nothing fits any more; its state is on disk.
+            DataError: too many images cannot be read any more; its state is on disk.
             Diverged: steps do not stay finite, whatever was tried; the last good state is on disk.
         """
         plan, progress = self.plan, self.progress
@@ -160,7 +161,7 @@ class Run:
                 stats = self._train(epoch)
                 if last or (plan.val_interval and (epoch + 1) % plan.val_interval == 0):
                     result = self._validate()
-            except (OutOfMemory, Diverged):
+            except (OutOfMemory, Diverged, DataError):
                 self._save("last.pt")
                 self._flush()
                 raise

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from holdfast.data.batch import Batch
 from holdfast.data.dataset_file import read_dataset_file
+from holdfast.data.helpers import choose_kind
 from holdfast.data.index import Index
 from holdfast.data.listing import pack
 from holdfast.data.loader import TrainLoader
@@ -364,6 +365,9 @@ def _fit(
     if where.launch:
         facts["launch"] = where.launch
     facts["groups"], facts["reproduce"] = group_names(optimizer), settings.command()
+    processes, facts["workers"] = choose_kind(
+        settings.worker_kind, workers=threads, store=train_store.store
+    )
     facts["batch_norm"] = norm_note(ranks, settings.sync_bn, memory.micro_batch)
     plots = settings.plots and ranks.main
     if ranks.main:
@@ -425,6 +429,7 @@ def _fit(
         seed=settings.seed,
         pin=pin,
         say=say if settings.verbose else _silent,  # each rank of its own images
+        processes=processes,
         part=ranks.rank,
         parts=ranks.world,
         device=device.device if pin and memory.ahead else None,
