@@ -140,7 +140,7 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     whole = loss(maps, targets)
     parts = []
     for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
-        piece = [Branch(*(tuple(x[rows] for x in level) for level in branch[:2])) for branch in maps if branch]
+        piece = [Branch(*(tuple(x[rows] for x in part) for part in branch[:2])) for branch in maps if branch]
         mine = (targets.image >= rows.start) & (targets.image < rows.stop)
         image = targets.image[mine] - rows.start
         parts.append(loss(DetectOutputs(*piece), Targets(image, targets.classes[mine], targets.boxes[mine])))

@@ -1,9 +1,10 @@
 """How large and how expensive a model is, counted without running it.
 
 GFLOPs are twice the multiply-accumulates of all convolutions and linear layers (batch norm, pooling,
-activation and the products of attention are left out), the figure that model tables publish. The fixed convolution that turns
-box bins into distances belongs to post in this code base but is counted in both numbers, so they agree with
-published tables: R weights and 4R multiplications per cell and head, where there is more than one bin.
+activation and the products of attention are left out), the figure that model tables publish. The fixed
+convolution that turns box bins into distances belongs to post in this code base but is counted in both
+numbers, so they agree with published tables: R weights and 4R multiplications per cell and head, where there
+is more than one bin.
 """
 
 from __future__ import annotations
