@@ -14,6 +14,7 @@ import torch
 
 from holdfast import models
 from holdfast.geometry.boxes import cxcywh_to_xyxy
+from holdfast.geometry.rotated import rotated_hull
 from holdfast.geometry.targets import Targets
 from holdfast.weights import load_official_state_dict
 
@@ -86,8 +87,19 @@ def image(tag: str, batch: int) -> torch.Tensor:
     return torch.from_numpy((0.7 * np.kron(coarse, np.ones((1, 1, 16, 16))) + 0.3 * fine).astype(np.float32))
 
 
-def targets(folder: Path) -> Targets:
-    data = np.load(folder / "targets_detect.npz")
-    boxes = cxcywh_to_xyxy(torch.from_numpy(data["bboxes"])) * torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])
-    classes = torch.from_numpy(data["cls"]).flatten().long()
-    return Targets(torch.from_numpy(data["batch_idx"]).long(), classes, boxes.float())
+def targets(folder: Path, task: str = "detect") -> Targets:
+    """The objects of the training images."""
+    data = {key: torch.from_numpy(value) for key, value in np.load(folder / f"targets_{task}.npz").items()}
+    classes = data["cls"].flatten().long()
+    if task == "classify":
+        return Targets(torch.arange(len(classes)), classes, torch.zeros(len(classes), 4))
+    order = data["batch_idx"].argsort(stable=True)
+    image, classes, boxes = data["batch_idx"][order].long(), classes[order], data["bboxes"][order].float()
+    pixels = boxes[:, :4] * torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])
+    found = Targets(image, classes, cxcywh_to_xyxy(pixels), masks=data.get("masks"))
+    if boxes.shape[1] == 5:
+        rotated = torch.cat((pixels, boxes[:, 4:]), 1)
+        found = found._replace(rotated=rotated, boxes=rotated_hull(rotated))
+    if "keypoints" in data:
+        found = found._replace(keypoints=data["keypoints"][order] * torch.tensor([WIDTH, HEIGHT, 1]))
+    return found

@@ -1,8 +1,9 @@
 """Task-aligned assignment of anchors to objects, computed over candidate pairs instead of dense tables.
 
 Rule (TOOD, arXiv 2108.07755, with the constants of YOLOv9): every object picks the anchors inside its box
-with the highest score^alpha * overlap^beta (score of its class, overlap = CIoU with the predicted box, at
-least 0); an anchor picked by several objects goes to the one it overlaps most.
+with the highest score^alpha * overlap^beta (score of its class; overlap with what is predicted there, at
+least 0: of boxes the CIoU, other tasks have measures of their own in `overlap`); an anchor picked by several
+objects goes to the one it overlaps most.
 
 Unusual here:
 * No (B, objects, anchors) tensor is ever made: see `candidates`.
@@ -23,9 +24,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from holdfast.geometry.iou import BoxParts, box_parts, ciou_of_parts
-from holdfast.losses.candidates import MARGIN, Candidates, chunks
+from holdfast.losses.candidates import Candidates, chunks
 from holdfast.losses.maps import values
+from holdfast.losses.overlap import Overlap
 
 _EPS = 1e-9
 
@@ -49,7 +50,7 @@ class Assignment(NamedTuple):
 @torch.no_grad()
 def assign(
     logits: Sequence[Tensor],
-    boxes: Tensor,
+    overlap: Overlap,
     candidates: Candidates,
     *,
     topk: int = 10,
@@ -62,7 +63,7 @@ def assign(
 
     Args:
         logits: per level (B, C, H, W) class logits, any float dtype and memory format.
-        boxes: (U, 4) float32 predicted boxes at the candidate anchors, xyxy in input pixels.
+        overlap: of objects with what is predicted at the candidate anchors.
         candidates: the objects, and the anchors inside them.
         topk: anchors an object may pick.
         alpha: exponent of the score.
@@ -70,27 +71,26 @@ def assign(
         second_topk: anchors an object may keep once contested anchors are settled; None keeps all.
         contest: which objects of the image may win a contested anchor.
     """
-    predicted = box_parts(boxes)
-    picked, picker = _pick(logits, predicted, candidates, topk, alpha, beta)
-    owner = torch.full((len(boxes),), -1, dtype=torch.int64, device=picked.device)
+    picked, picker = _pick(logits, overlap, candidates, topk, alpha, beta)
+    owner = torch.full((len(candidates.cell),), -1, dtype=torch.int64, device=picked.device)
     owner[picked] = picker
     contested = (torch.bincount(picked, minlength=len(owner)) > 1).nonzero().squeeze(1)
     if len(contested):
-        owner[contested] = _settle(contested, predicted, candidates, contest)
+        owner[contested] = _settle(contested, overlap, candidates, contest)
     anchor = (owner >= 0).nonzero().squeeze(1)
     target = owner.index_select(0, anchor)
     sizes = _sizes(anchor, candidates)
     image, cell = candidates.of_image.index_select(0, anchor), candidates.cell.index_select(0, anchor)
     score = _class_score(logits, sizes, image, candidates.classes.index_select(0, target), cell)
-    overlap = _overlap(candidates.truth.take(target), predicted.take(anchor))
-    metric = score**alpha * overlap**beta
+    shared = overlap(target, anchor)
+    metric = score**alpha * shared**beta
     if second_topk is not None:
         keep = _best_of_each(metric, target, second_topk)
-        anchor, target, overlap, metric = (x.index_select(0, keep) for x in (anchor, target, overlap, metric))
+        anchor, target, shared, metric = (x.index_select(0, keep) for x in (anchor, target, shared, metric))
         sizes = _sizes(anchor, candidates)
     objects = len(candidates.image)
     best_metric = metric.new_zeros(objects).scatter_reduce_(0, target, metric, "amax")
-    best_overlap = overlap.new_zeros(objects).scatter_reduce_(0, target, overlap, "amax")
+    best_overlap = shared.new_zeros(objects).scatter_reduce_(0, target, shared, "amax")
     aligned = metric / (best_metric.index_select(0, target) + _EPS) * best_overlap.index_select(0, target)
     return Assignment(anchor, target, aligned, sizes)
 
@@ -104,7 +104,7 @@ def _sizes(anchor: Tensor, candidates: Candidates) -> list[int]:
 
 def _pick(
     logits: Sequence[Tensor],
-    predicted: BoxParts,
+    overlap: Overlap,
     candidates: Candidates,
     topk: int,
     alpha: float,
@@ -115,7 +115,7 @@ def _pick(
     picked, picker = [nothing], [nothing]
     for pairs in candidates.pairs():
         score = _class_score(logits, pairs.sizes, pairs.image, pairs.classes, pairs.cell)
-        metric = score**alpha * _overlap(pairs.truth, predicted.take(pairs.anchor)) ** beta
+        metric = score**alpha * overlap.of_pairs(pairs, score) ** beta
         rows = len(pairs.objects)
         table = metric.new_zeros(rows * pairs.longest)
         table[pairs.place] = metric
@@ -129,7 +129,7 @@ def _pick(
 
 
 def _settle(
-    contested: Tensor, predicted: BoxParts, candidates: Candidates, contest: Literal["all", "candidates"]
+    contested: Tensor, overlap: Overlap, candidates: Candidates, contest: Literal["all", "candidates"]
 ) -> Tensor:
     """Gives contested anchors to the object of their image with the largest overlap, the first on ties."""
     per_image = torch.bincount(candidates.image, minlength=candidates.batch)
@@ -144,19 +144,12 @@ def _settle(
         column = torch.arange(int(host[rows].max()), device=contested.device)
         real = column < lengths[part].unsqueeze(1)  # (rows, objects of the fullest image)
         rival = first[image[part]].unsqueeze(1) + torch.where(real, column, 0)
-        overlap = _overlap(candidates.truth.take(rival), predicted.take(anchor).column())
         if contest == "candidates":
-            point = (candidates.point[anchor] * candidates.stride[anchor].unsqueeze(1)).unsqueeze(1)
-            box = candidates.reach[rival]
-            gap = torch.minimum(point - box[..., :2], box[..., 2:] - point).amin(-1)
-            real = real & (gap > MARGIN)
-        best = overlap.masked_fill_(~real, -1.0).argmax(1, keepdim=True)
+            real = real & candidates.holds(rival, anchor.unsqueeze(1))
+        shared = overlap(rival, anchor.unsqueeze(1))
+        best = shared.masked_fill_(~real, -1.0).argmax(1, keepdim=True)
         winner[part] = rival.gather(1, best).squeeze(1)
     return winner
-
-
-def _overlap(truth: BoxParts, predicted: BoxParts) -> Tensor:
-    return ciou_of_parts(truth, predicted).clamp_(min=0)
 
 
 def _class_score(

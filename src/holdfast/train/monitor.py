@@ -65,7 +65,7 @@ class Monitor:
         epochs: epochs of the run.
         steps_per_epoch: optimizer steps of one epoch.
         device: whose memory is shown.
-        terms: names of the three losses.
+        terms: names of the losses.
         out: where lines go; standard output by default.
         verbose: False shows nothing.
         remedy: what shortens the wait for data, for a run that waits a lot.
@@ -77,7 +77,7 @@ class Monitor:
         epochs: int,
         steps_per_epoch: int,
         device: torch.device,
-        terms: tuple[str, str, str] = ("box", "cls", "dfl"),
+        terms: tuple[str, ...] = ("box", "cls", "dfl"),
         out: TextIO | None = None,
         verbose: bool = True,
         remedy: str = "more workers or cache=ram",
@@ -118,7 +118,7 @@ class Monitor:
         """Counts one step.
 
         Args:
-            items: (3,) losses; None for a step that was left out.
+            items: (T,) losses; None for a step that was left out.
             images: images in this step.
             wait: seconds spent waiting for data.
         """
