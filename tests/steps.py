@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from holdfast import models
 from holdfast.devices import Precision
-from holdfast.geometry.targets import Targets
+from holdfast.geometry.targets import Targets, filled_out
 from holdfast.losses.detect import criterion
 from holdfast.train.ema import Ema
 from holdfast.train.micro import MicroBatch
@@ -30,7 +30,14 @@ def drawn_batch(images: int, *, seed: int = 0, boxes: dict[int, int] | None = No
     size = (0.1 + 0.3 * torch.rand(len(image), 2, generator=source)) * SIDE
     classes = torch.randint(0, 3, (len(image),), generator=source)
     pixels = torch.randint(0, 256, (images, 3, SIDE, SIDE), generator=source, dtype=torch.uint8)
-    return pixels, Targets(image, classes, torch.cat((corner, corner + size), 1))
+    targets = Targets(image, classes, torch.cat((corner, corner + size), 1))
+    return pixels, filled_out(targets, images=images, side=SIDE)
+
+
+def drawn_classes(images: int) -> tuple[Tensor, Targets]:
+    """Noise with one class per image."""
+    pixels, _ = drawn_batch(images)
+    return pixels, Targets(torch.arange(images), torch.arange(images) % 3, torch.zeros(images, 4))
 
 
 def freeze_statistics(model: nn.Module) -> None:
@@ -48,8 +55,8 @@ def stepper(
         freeze_statistics(model)
     choice = OptimChoice(name="SGD", lr0=0.002, momentum=0.9, warmup_bias_lr=0.1, note="")
     loss = criterion(
-        model.outputs, strides=model.strides, reg_max=model.reg_max, box=7.5, cls=0.5, dfl=1.5,
-        label_smoothing=0.0,
+        model.outputs, extra=model.extra, strides=model.strides, reg_max=model.reg_max, box=7.5, cls=0.5,
+        dfl=1.5, label_smoothing=0.0,
     )  # fmt: skip
     return Stepper(
         model, loss, build_optimizer(model, choice, weight_decay=5e-4), ema=Ema(model, decay=0.999, tau=10),

@@ -129,15 +129,41 @@ def test_official_yolo26_answers_as_its_own_program_does(fixtures_26: Path) -> N
         assert same.any(0)[rows[:, 4] > rows[-1, 4] + 1e-4].all()
 
 
-def test_models_for_other_tasks_are_refused_in_one_sentence(fixtures_26: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"yolo26n-pose\.pt: holds a model for the task 'pose'\. This"):
-        load_model(fixtures_26 / "checkpoints" / "yolo26n-pose.pt")
-    tasks = {"pose": "pose", "seg": "segmentation", "obb": "oriented-box", "cls": "classification"}
-    for stem, task in tasks.items():  # told from the tensors alone
-        keys = json.loads((fixtures_26 / f"yolo26n-{stem}" / "keys.json").read_text())
-        save_file({key: torch.zeros(shape) for key, shape, *_ in keys}, tmp_path / "x.safetensors")
-        with pytest.raises(WeightsError, match=rf"x\.safetensors: These are .* {task} model\. This version"):
-            load_model(tmp_path / "x.safetensors")
+def test_a_pose_checkpoint_of_the_official_layout_answers_like_the_program_that_wrote_it(
+    fixtures_26: Path,
+) -> None:
+    got = load_model(fixtures_26 / "checkpoints" / "yolo26n-pose.pt")
+    assert (got.model.name, got.model.task, got.model.names) == ("yolo26n-pose", "pose", {0: "person"})
+    assert got.transfer is not None
+    assert got.transfer.loaded == got.transfer.total == 879
+    want = np.load(fixtures_26 / "checkpoints" / "yolo26n-pose_golden.npz")["o2m_decoded"]
+    with torch.no_grad():
+        out = got.model.eval()(golden26.image("yolo26-eval", 1)).one_to_many
+    scores = torch.cat([x.flatten(2) for x in out.scores], 2)[0].sigmoid()
+    np.testing.assert_allclose(scores, want[4:5], atol=1e-4)
+
+
+@pytest.mark.parametrize("stem", ["seg", "pose", "obb", "cls"])
+def test_the_task_is_told_from_the_tensors_alone(stem: str, fixtures_26: Path, tmp_path: Path) -> None:
+    keys = json.loads((fixtures_26 / f"yolo26n-{stem}" / "keys.json").read_text())
+    save_file({key: torch.zeros(shape) for key, shape, *_ in keys}, tmp_path / "x.safetensors")
+    assert load_model(tmp_path / "x.safetensors").model.name == f"yolo26n-{stem}"
+
+
+def test_a_file_whose_task_is_not_that_of_its_tensors_is_refused(tmp_path: Path) -> None:
+    tensors = official_state_dict(models.build("yolo26n", 2))
+    torch.save({"model": tensors, "task": "semantic"}, tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match=r"x\.pt: says .* 'semantic', but has the tensors of yolo26n\."):
+        load_model(tmp_path / "x.pt")
+
+
+def test_a_detector_fills_what_it_shares_with_a_model_for_another_task(tmp_path: Path) -> None:
+    giver = models.build("yolo26n", 3)
+    save_file(official_state_dict(giver), tmp_path / "x.safetensors")
+    got = load_model("yolo26n-seg", classes=3, weights=tmp_path / "x.safetensors")
+    assert got.model.name == "yolo26n-seg"
+    own = got.model.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in giver.state_dict().items())
 
 
 def test_segmentation_files_of_the_older_family_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ ones. What a file holds is told from its content.
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -19,10 +20,9 @@ from torch import Tensor
 
 from holdfast.errors import SettingsError, WeightsError
 from holdfast.models.detector import Detector
-from holdfast.models.published import DETECTION_ONLY
-from holdfast.models.registry import build, from_header, recognise, resolve
+from holdfast.models.registry import build, from_header, recognise, resolve, tasks
 from holdfast.weights.digest import is_intact
-from holdfast.weights.official import OfficialCheckpoint, read_official
+from holdfast.weights.official import OfficialCheckpoint, keypoint_shape, read_official
 from holdfast.weights.store import OFFICIAL_FORM, read_safetensors
 from holdfast.weights.transfer import (
     Transfer,
@@ -170,8 +170,6 @@ def _from_official(
     kind: str,
 ) -> LoadedModel:
     tensors, stored_names = official.state_dict, official.names
-    if official.task not in (None, "detect"):
-        raise WeightsError(f"{path}: holds a model for the task '{official.task}'.", hint=DETECTION_ONLY)
     try:
         layout = recognise(tensors)
     except WeightsError as fault:
@@ -181,9 +179,19 @@ def _from_official(
     wanted = classes or layout.classes
     if names is None and wanted == layout.classes:
         names = stored_names
+    keypoints = layout.keypoints
+    if keypoints and official.keypoints and math.prod(official.keypoints) == math.prod(keypoints):
+        keypoints = official.keypoints  # a deployed file's tensors leave a doubt
     # The file's widths also for another class count, so that all but the last class layers transfer.
-    widths = {"class_width": layout.class_width, "box_groups": layout.box_groups}
-    model = build(layout.name, wanted, names=names, **widths)
+    model = build(
+        layout.name, wanted, names=names, class_width=layout.class_width, box_groups=layout.box_groups,
+        keypoints=keypoints,
+    )  # fmt: skip
+    if official.task not in (None, model.task):
+        raise WeightsError(
+            f"{path}: says that it is for the task '{official.task}', but has the tensors of {layout.name}.",
+            hint=f"Tasks are {', '.join(tasks())}.",
+        )
     if layout.folded:
         model = model.deploy(nms=None if layout.branch is None else layout.branch == "one_to_many")
     transfer = load_official_state_dict(model, tensors, names=stored_names)
@@ -195,14 +203,18 @@ def _widened(model: Detector, giver: Detector) -> Detector:
     widths = {key: giver.header[key] for key in ("class_width", "box_groups")}
     if giver.layout not in model.compatible or widths.items() <= model.header.items():
         return model
-    return build(model.name, model.classes, names=model.names, **widths)
+    return build(
+        model.name, model.classes, names=model.names, keypoints=model.header.get("keypoints"), **widths
+    )
 
 
 def _described(tensors: dict[str, Tensor], header: Mapping[str, Any]) -> OfficialCheckpoint:
     """Official tensors of a safetensors file, with what its header says about them."""
     return OfficialCheckpoint(
-        tensors, _names(header.get("names")), task=header.get("task"), settings={"imgsz": header.get("imgsz")}
-    )
+        tensors, _names(header.get("names")), task=header.get("task"),
+        settings={"imgsz": header.get("imgsz")},
+        keypoints=keypoint_shape(header.get("keypoints")),
+    )  # fmt: skip
 
 
 def _names(value: Any) -> dict[int, str] | None:

@@ -69,6 +69,7 @@ def run_plan(
         model.outputs,
         strides=model.strides,
         reg_max=model.reg_max,
+        extra=model.extra,
         **training.part(LossSettings),
     )
 

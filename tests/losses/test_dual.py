@@ -134,7 +134,7 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     whole = loss(maps, targets, progress=0.3)
     parts = []
     for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
-        pieces = (Branch(*(tuple(x[rows] for x in level) for level in branch)) for branch in maps)
+        pieces = (Branch(*(tuple(x[rows] for x in level) for level in branch[:2])) for branch in maps)
         piece = DualOutputs(*pieces)
         mine = (targets.image >= rows.start) & (targets.image < rows.stop)
         image = targets.image[mine] - rows.start

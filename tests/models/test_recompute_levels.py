@@ -185,11 +185,11 @@ def test_parts_of_batch_norm_may_be_fixed(level: Level, change: Callable[[Detect
 def test_averages_and_deployed_copies_answer_as_before() -> None:
     model = built("yolov9-t")
     images, _ = batch(64)
-    want = tree_leaves(copy.deepcopy(model).deploy()(images).main)
+    want = tree_leaves(copy.deepcopy(model).deploy()(images).main[:2])
     model.recompute("stages")
     average = Ema(model, decay=0.9, tau=10).model
     for copied in (model.deploy(), average.deploy()):
-        found = tree_leaves(copied(images).main)
+        found = tree_leaves(copied(images).main[:2])
         assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
 
 

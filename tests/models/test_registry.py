@@ -24,6 +24,10 @@ from holdfast.errors import SettingsError, WeightsError
         ("yolo26-x.yaml", "yolo26x"),
         ("ultralytics/cfg/models/26/yolo26.yaml", "yolo26n"),
         ("YOLO26", "yolo26n"),
+        ("yolo26s-seg.yaml", "yolo26s-seg"),
+        ("yolo26-pose.yaml", "yolo26n-pose"),
+        ("yolo26xobb", "yolo26x-obb"),
+        ("YOLO26-cls", "yolo26n-cls"),
     ],
 )
 def test_spellings(spelling: str, name: str) -> None:
@@ -32,7 +36,8 @@ def test_spellings(spelling: str, name: str) -> None:
 
 def test_all_models_are_listed() -> None:
     nine = [f"{f}-{s}" for f in ("yolov9", "gelan") for s in "tsmce"]
-    assert models.available() == (*nine, *(f"yolo26{s}" for s in "nsmlx"))
+    tasks = ("", "-seg", "-pose", "-obb", "-cls")
+    assert models.available() == (*nine, *(f"yolo26{s}{task}" for task in tasks for s in "nsmlx"))
 
 
 def test_faults_say_what_to_type() -> None:

@@ -1,4 +1,4 @@
-"""Every registered model runs the same sweep: counts, forward, backward, deploy, key map, golden numbers."""
+"""Every registered detector runs one sweep: counts, forward, backward, deploy, key map, golden numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from holdfast.models.outputs import Branch, Outputs
 from holdfast.models.profile import gflops, parameter_count, profile
 from holdfast.weights import load_official_state_dict, official_state_dict
 
-NAMES = models.available()
+NAMES = tuple(name for name in models.available() if not name.startswith("yolo26") or "-" not in name)
 Counts = dict[str, dict[str, float]]
 V9 = tuple(name for name in NAMES if not name.startswith("yolo26"))
 GOLDEN = ("yolov9-t", "yolov9-s", "gelan-s", "yolov9-c")
@@ -252,7 +252,7 @@ def test_yolo26_golden_maps_of_both_branches_and_of_both_deployed_forms(name: st
     for out in forms:
         for branch, key in ((out.one_to_many, "o2m"), (out.one_to_one, "o2o")):
             if branch is not None:
-                boxes, scores = (torch.cat([m.flatten(2) for m in part], 2)[0] for part in branch)
+                boxes, scores = (torch.cat([m.flatten(2) for m in part], 2)[0] for part in branch[:2])
                 np.testing.assert_allclose(boxes, want[f"{key}_boxes"], atol=1e-4, rtol=0)
                 np.testing.assert_allclose(scores, want[f"{key}_scores"], atol=1e-4, rtol=0)
 

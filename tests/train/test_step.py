@@ -17,7 +17,7 @@ from holdfast.geometry.targets import Targets
 from holdfast.train.guard import is_finite
 from holdfast.train.micro import MicroBatch
 from holdfast.train.step import Stepper
-from steps import SIDE, build, distance, drawn_batch, gradients, has_white, spoil, stepper
+from steps import SIDE, build, distance, drawn_batch, drawn_classes, gradients, has_white, spoil, stepper
 
 CASES = {
     "even": drawn_batch(8),
@@ -36,6 +36,32 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(name: str, case: str
     for micro in (1, 3):
         cut = gradients(stepper(model, micro=micro, exact=True), *CASES[case])
         assert distance(whole, cut) < 1e-5, micro
+
+
+@pytest.mark.parametrize("case", ["even", "background", "all background"])
+@pytest.mark.parametrize("task", ["seg", "pose", "obb"])
+def test_micro_batches_give_the_gradient_of_the_whole_batch_of_every_task(task: str, case: str) -> None:
+    model = build(f"yolo26n-{task}")
+    whole = gradients(stepper(model), *CASES[case])
+    cut = gradients(stepper(model, micro=3, exact=True), *CASES[case])
+    assert distance(whole, cut) < 1e-5
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch_of_a_classifier() -> None:
+    model = build("yolo26n-cls")
+    whole = gradients(stepper(model), *drawn_classes(7))
+    for micro in (1, 3):
+        assert distance(whole, gradients(stepper(model, micro=micro), *drawn_classes(7))) < 1e-5
+
+
+@pytest.mark.parametrize("task", ["seg", "pose"])
+def test_guessed_ratios_of_the_sums_of_a_task_move_its_gradient_by_little(task: str) -> None:
+    """Masks and keypoints are divided by counts, boxes by scores; their ratio comes from earlier steps."""
+    whole, cut = (stepper(build(f"yolo26n-{task}"), micro=micro) for micro in (None, 4))
+    for seed in range(4):
+        batch = drawn_batch(16, seed=seed)
+        assert distance(gradients(whole, *batch), gradients(cut, *batch)) < (1e-5 if seed == 0 else 0.2)
+        cut.model.load_state_dict(whole.model.state_dict())
 
 
 def test_a_guessed_ratio_of_two_sums_moves_the_gradient_by_less_than_a_hundredth() -> None:

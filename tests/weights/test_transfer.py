@@ -176,6 +176,7 @@ def test_tensors_alone_tell_the_model(name: str) -> None:
         classes=7,
         class_width=model.header["class_width"],
         box_groups=model.header["box_groups"],
+        keypoints=model.default_keypoints,
     )
 
 

@@ -1,8 +1,9 @@
 """Task-aligned assignment of anchors to objects, computed over candidate pairs instead of dense tables.
 
 Rule (TOOD, arXiv 2108.07755, with the constants of YOLOv9): every object picks the anchors inside its box
-with the highest score^alpha * overlap^beta (score of its class, overlap = CIoU with the predicted box, at
-least 0); an anchor picked by several objects goes to the one it overlaps most.
+with the highest score^alpha * overlap^beta (score of its class; overlap with what is predicted there, at
+least 0: of boxes the CIoU, other tasks have measures of their own in `overlap`); an anchor picked by several
+objects goes to the one it overlaps most.
 
 Unusual here:
 * No (B, objects, anchors) tensor is ever made: see `candidates`.
@@ -30,9 +31,9 @@ import torch
 from torch import Tensor
 
 from holdfast.geometry.anchors import constant
-from holdfast.geometry.iou import BoxParts, box_parts, ciou_of_parts
-from holdfast.losses.candidates import MARGIN, Candidates, chunks, true_at
+from holdfast.losses.candidates import Candidates, chunks, true_at
 from holdfast.losses.maps import values
+from holdfast.losses.overlap import Overlap
 
 _EPS = 1e-9
 
@@ -56,7 +57,7 @@ class Assignment(NamedTuple):
 @torch.no_grad()
 def assign(
     logits: Sequence[Tensor],
-    boxes: Tensor,
+    overlap: Overlap,
     candidates: Candidates,
     *,
     topk: int = 10,
@@ -69,7 +70,7 @@ def assign(
 
     Args:
         logits: per level (B, C, H, W) class logits, any float dtype and memory format.
-        boxes: (U, 4) float32 predicted boxes at the candidate anchors, xyxy in input pixels.
+        overlap: of objects with what is predicted at the candidate anchors.
         candidates: the objects, and the anchors inside them.
         topk: anchors an object may pick.
         alpha: exponent of the score.
@@ -77,9 +78,8 @@ def assign(
         second_topk: anchors an object may keep once contested anchors are settled; None keeps all.
         contest: which objects of the image may win a contested anchor.
     """
-    predicted = box_parts(boxes)
-    picked, picker = _pick(logits, predicted, candidates, topk, alpha, beta)
-    owner = picker.new_full((len(boxes) + 1,), -1)  # the last is of nobody
+    picked, picker = _pick(logits, overlap, candidates, topk, alpha, beta)
+    owner = picker.new_full((len(candidates.cell) + 1,), -1)  # the last is of nobody
     owner[picked] = picker
     times = torch.zeros_like(owner).index_add_(0, picked, torch.ones_like(picked))[:-1]
     taken, contested = times > 0, times > 1
@@ -90,24 +90,24 @@ def assign(
     if rivals.any():
         anchor = true_at(contested, ranks[1] - 1, int(rivals.sum()))
         lengths = np.repeat(np.tile(candidates.objects, candidates.levels), rivals)
-        owner[anchor] = _settle(anchor, lengths, predicted, candidates, contest)
+        owner[anchor] = _settle(anchor, lengths, overlap, candidates, contest)
     anchor = true_at(taken, ranks[0] - 1, int(sizes.sum()))
     target = owner.index_select(0, anchor)
     image, cell = candidates.of_image.index_select(0, anchor), candidates.cell.index_select(0, anchor)
     score = _class_score(
         logits, sizes.tolist(), image, candidates.classes.index_select(0, target), cell
     )
-    overlap = _overlap(candidates.truth.take(target), predicted.take(anchor))
-    metric = score**alpha * overlap**beta
+    shared = overlap(target, anchor)
+    metric = score**alpha * shared**beta
     if second_topk is not None:
         keep = _best_of_each(metric, target, second_topk)
         rank = keep.cumsum(0)
         sizes = np.diff(_up_to(rank, constant(np.cumsum(sizes), device=rank.device)).cpu().numpy(), prepend=0)
         kept = true_at(keep, rank - 1, int(sizes.sum()))
-        anchor, target, overlap, metric = (x.index_select(0, kept) for x in (anchor, target, overlap, metric))
+        anchor, target, shared, metric = (x.index_select(0, kept) for x in (anchor, target, shared, metric))
     objects = len(candidates.image)
     best_metric = metric.new_zeros(objects).scatter_reduce_(0, target, metric, "amax")
-    best_overlap = overlap.new_zeros(objects).scatter_reduce_(0, target, overlap, "amax")
+    best_overlap = shared.new_zeros(objects).scatter_reduce_(0, target, shared, "amax")
     aligned = metric / (best_metric.index_select(0, target) + _EPS) * best_overlap.index_select(0, target)
     return Assignment(anchor, target, aligned, sizes.tolist())
 
@@ -119,7 +119,7 @@ def _up_to(ranks: Tensor, ends: Tensor) -> Tensor:
 
 def _pick(
     logits: Sequence[Tensor],
-    predicted: BoxParts,
+    overlap: Overlap,
     candidates: Candidates,
     topk: int,
     alpha: float,
@@ -132,7 +132,7 @@ def _pick(
     picked, picker = [nothing], [nothing]
     for pairs in candidates.pairs():
         score = _class_score(logits, pairs.sizes, pairs.image, pairs.classes, pairs.cell)
-        metric = score**alpha * _overlap(pairs.truth, predicted.take(pairs.anchor)) ** beta
+        metric = score**alpha * overlap.of_pairs(pairs, score) ** beta
         rows = len(pairs.objects)
         table = metric.new_zeros(rows * pairs.longest)
         table[pairs.place] = metric
@@ -148,7 +148,7 @@ def _pick(
 def _settle(
     contested: Tensor,
     rivals: npt.NDArray[np.int64],
-    predicted: BoxParts,
+    overlap: Overlap,
     candidates: Candidates,
     contest: Literal["all", "candidates"],
 ) -> Tensor:
@@ -168,19 +168,12 @@ def _settle(
         column = torch.arange(int(rivals[rows].max()), device=contested.device)
         real = column < lengths[part].unsqueeze(1)  # (rows, objects of the fullest image)
         rival = first[image[part]].unsqueeze(1) + torch.where(real, column, 0)
-        overlap = _overlap(candidates.truth.take(rival), predicted.take(anchor).column())
         if contest == "candidates":
-            point = (candidates.point[anchor] * candidates.stride[anchor].unsqueeze(1)).unsqueeze(1)
-            box = candidates.reach[rival]
-            gap = torch.minimum(point - box[..., :2], box[..., 2:] - point).amin(-1)
-            real = real & (gap > MARGIN)
-        best = overlap.masked_fill_(~real, -1.0).argmax(1, keepdim=True)
+            real = real & candidates.holds(rival, anchor.unsqueeze(1))
+        shared = overlap(rival, anchor.unsqueeze(1))
+        best = shared.masked_fill_(~real, -1.0).argmax(1, keepdim=True)
         winner[part] = rival.gather(1, best).squeeze(1)
     return winner
-
-
-def _overlap(truth: BoxParts, predicted: BoxParts) -> Tensor:
-    return ciou_of_parts(truth, predicted).clamp_(min=0)
 
 
 def _class_score(

@@ -1,9 +1,12 @@
-"""The loss of one head branch: assignment, then class, overlap and distance terms.
+"""The loss of one head branch: assignment, then class, overlap and distance terms, and those of its task.
 
-Results are numerators and a normaliser, not a quotient. The published losses divide by S = max(sum of target
-scores over the whole batch, 1); numerators and sums of parts of a batch add up, quotients do not. So a batch
-can be split: back-propagate numerators of each part, add up the normalisers, clamp once, and rescale. That is
-why the normaliser is not clamped here. `combine` is the division for a batch in one piece.
+Results are numerators and normalisers, not quotients. The published losses divide by sums over the whole
+batch - S, the sum of target scores, or counts of anchors, keypoints or images - of at least 1. Numerators and
+sums of parts of a batch add up, quotients do not. So a batch can be split: back-propagate numerators of each
+part, add up the normalisers, clamp once, and rescale. That is why normalisers are not clamped here. `combine`
+is the division for a batch in one piece.
+
+A term whose sum is negative counts as zero; only the likelihood of keypoints can be.
 
 The distance term depends on what the maps hold. With several bins per side it is the distribution focal loss.
 With one bin, the distance itself, it is the mean absolute difference of the four distances, left and right as
@@ -15,12 +18,15 @@ one class it is no smoothing at all.
 
 Everything is computed in float32, whatever the precision of the maps and of autocast.
 
-Dimensions: B images, C classes, R bins per side, P assigned anchors, U candidate anchors.
+Tasks beyond boxes are subclasses that answer the same questions: which anchors are candidates, how much do
+objects overlap what is predicted there, which terms are there (`segment`, `pose`, `obb`).
+
+Dimensions: B images, C classes, R bins per side, P assigned anchors, U candidate anchors, T terms, L losses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,9 +34,10 @@ from torch import Tensor
 
 from holdfast.geometry.anchors import constant
 from holdfast.geometry.targets import Targets
-from holdfast.losses.assign import assign
+from holdfast.losses.assign import Assignment, assign
 from holdfast.losses.candidates import Candidates
 from holdfast.losses.maps import columns
+from holdfast.losses.overlap import BoxOverlap, Overlap
 from holdfast.losses.terms import (
     ciou_loss,
     distance_loss,
@@ -48,16 +55,33 @@ class BranchLoss(NamedTuple):
     """Loss of one branch on some images, before division.
 
     Attributes:
-        numerators: (3,) float32 box, class and distance sums, with gains.
-        normaliser: () float32 without gradient, the sum of target scores, not clamped.
+        numerators: (T,) float32 sums of the terms, with gains; box, class and distance come first.
+        normalisers: (T,) float32 without gradient, what each is divided by, not clamped.
         weight: of the branch in what is back-propagated.
         shown: of the branch in what is reported.
     """
 
     numerators: Tensor
-    normaliser: Tensor
+    normalisers: Tensor
     weight: float = 1.0
     shown: float = 1.0
+
+    @property
+    def normaliser(self) -> Tensor:
+        """() the normaliser of the first term: the sum of target scores where there is assignment."""
+        return self.normalisers[0]
+
+
+def sums_of(losses: Sequence[BranchLoss]) -> Tensor:
+    """(L, 3T) detached numerators, normalisers, and numerators as shown."""
+    parts = [(x.numerators.detach(), x.normalisers, x.numerators.detach() * x.shown) for x in losses]
+    return torch.stack([torch.cat(row) for row in parts])
+
+
+def quotients(sums: Tensor) -> Tensor:
+    """(T,) reported terms of (L, 3T) sums of a whole batch."""
+    _, normalisers, shown = sums.chunk(3, 1)
+    return (shown.clamp(min=0) / normalisers.clamp(min=1)).sum(0)
 
 
 def combine(branches: Sequence[BranchLoss], batch: int) -> tuple[Tensor, Tensor]:
@@ -68,16 +92,59 @@ def combine(branches: Sequence[BranchLoss], batch: int) -> tuple[Tensor, Tensor]
         batch: images in the batch; the total is proportional to it, as in the published recipes.
 
     Returns:
-        The scalar to back-propagate, and the detached (3,) items box, class, distance (without `batch`).
+        The scalar to back-propagate, and the detached (T,) items (without `batch`).
     """
-    quotients = [part.numerators / part.normaliser.clamp(min=1) for part in branches]
-    total = torch.stack([q * part.weight for q, part in zip(quotients, branches, strict=True)]).sum()
-    items = torch.stack([q.detach() * part.shown for q, part in zip(quotients, branches, strict=True)]).sum(0)
+    terms = [part.numerators.clamp(min=0) / part.normalisers.clamp(min=1) for part in branches]
+    total = torch.stack([q * part.weight for q, part in zip(terms, branches, strict=True)]).sum()
+    items = torch.stack([q.detach() * part.shown for q, part in zip(terms, branches, strict=True)]).sum(0)
     return total * batch, items
 
 
+class Positives(NamedTuple):
+    """Assigned anchors, sorted by (level, image, cell).
+
+    Attributes:
+        anchor: (P,) int64 number among the candidates.
+        image, cell: (P,) int64, where they are.
+        point: (P, 2) float32 x and y in cells of their level.
+        stride: (P, 1) float32 pixels per cell.
+        target: (P,) int64 row of the targets.
+        score: (P,) float32 target score.
+        sizes: anchors of each level.
+    """
+
+    anchor: Tensor
+    image: Tensor
+    cell: Tensor
+    point: Tensor
+    stride: Tensor
+    target: Tensor
+    score: Tensor
+    sizes: list[int]
+
+    @staticmethod
+    def of(found: Assignment, candidates: Candidates) -> Positives:
+        """The anchors that an assignment gave objects."""
+        a = found.anchor
+        return Positives(
+            a, candidates.of_image[a], candidates.cell[a], candidates.point[a],
+            candidates.stride[a].unsqueeze(1), found.target, found.score, found.sizes,
+        )  # fmt: skip
+
+    def columns(self, maps: Sequence[Tensor]) -> Tensor:
+        """Channels (P, K) float32 of maps, per level (B, K, H, W), with gradients."""
+        places = zip(self.image.split(self.sizes), self.cell.split(self.sizes), strict=True)
+        return torch.cat([take_columns(x, *place) for x, place in zip(maps, places, strict=True)])
+
+
 class BranchCriterion:
-    """Task-aligned loss of one branch."""
+    """Task-aligned loss of one branch.
+
+    Attributes:
+        terms: published names of the terms.
+    """
+
+    more_terms: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -108,12 +175,66 @@ class BranchCriterion:
         self.topk, self.alpha, self.beta = topk, alpha, beta
         self.second_topk = second_topk
         self.contest: Literal["all", "candidates"] = contest
+        self.terms = ("box", "cls", "dfl" if reg_max > 1 else "l1", *self.more_terms)
+
+    def candidates(
+        self,
+        branch: Branch,
+        targets: Targets,
+        *,
+        smallest_side: float,
+        gated: bool = False,
+        memory: int | None = None,
+    ) -> Candidates:
+        """The anchors inside objects, which several branches may share.
+
+        Args:
+            smallest_side, gated, memory: as in `Candidates`.
+        """
+        return Candidates(
+            targets,
+            batch=len(branch.scores[0]),
+            shapes=[(int(x.shape[2]), int(x.shape[3])) for x in branch.scores],
+            strides=self.strides,
+            smallest_side=smallest_side,
+            gated=gated,
+            memory=memory,
+        )
+
+    def overlap(self, branch: Branch, targets: Targets, candidates: Candidates) -> Overlap:
+        """How much objects overlap what the branch says, without gradients."""
+        return BoxOverlap(candidates, self.predicted_boxes(branch, candidates))
+
+    def box_terms(self, branch: Branch, targets: Targets, positives: Positives) -> tuple[Tensor, Tensor]:
+        """Numerators of the overlap and the distance term, without gains."""
+        point, stride = positives.point, positives.stride
+        sides = positives.columns(branch.boxes)  # (P, 4R)
+        true_box = targets.boxes[positives.target].float() / stride  # in cells
+        true_distance = torch.cat((point - true_box[:, :2], true_box[:, 2:] - point), 1)
+        if self.reg_max == 1:
+            distance = sides
+            difference = (distance - true_distance) * self.share_of_image(branch, stride)
+            distance_term = distance_loss(difference, positives.score)
+        else:
+            log_probability = sides.view(-1, 4, self.reg_max).log_softmax(-1)
+            distance = expected_distance(log_probability)  # (P, 4)
+            distance_term = distribution_focal_loss(log_probability, true_distance, positives.score)
+        box = torch.cat((point - distance[:, :2], point + distance[:, 2:]), 1)
+        return ciou_loss(box, true_box, positives.score), distance_term
+
+    def further_terms(
+        self, branch: Branch, targets: Targets, positives: Positives
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Numerators, with gains, and normalisers of the terms that `more_terms` names."""
+        return []
 
     def __call__(self, branch: Branch, targets: Targets, candidates: Candidates) -> BranchLoss:
         """Assigns anchors and measures the branch; to be called with autocast off."""
+        with torch.no_grad():
+            overlap = self.overlap(branch, targets, candidates)
         found = assign(
             branch.scores,
-            self._decode(branch.boxes, candidates),
+            overlap,
             candidates,
             topk=self.topk,
             alpha=self.alpha,
@@ -121,45 +242,46 @@ class BranchCriterion:
             second_topk=self.second_topk,
             contest=self.contest,
         )
-        image, cell = candidates.of_image[found.anchor], candidates.cell[found.anchor]
-        point, stride = candidates.point[found.anchor], candidates.stride[found.anchor].unsqueeze(1)
+        positives = Positives.of(found, candidates)
         classes = targets.classes[found.target]
-        parts = [torch.split(x, found.sizes) for x in (image, cell, classes, found.score)]
-        rows, class_terms = [], []
-        for boxes, scores, *here in zip(branch.boxes, branch.scores, *parts, strict=True):
-            rows.append(take_columns(boxes, here[0], here[1]))
-            class_terms.append(soft_bce(scores, *here, smoothing=self.label_smoothing))
+        parts = (positives.image, positives.cell, classes, found.score)
+        per_level = zip(branch.scores, *(torch.split(x, found.sizes) for x in parts), strict=True)
+        cls = torch.stack([soft_bce(*level, smoothing=self.label_smoothing) for level in per_level]).sum()
+        box, distance = self.box_terms(branch, targets, positives)
+        scores = found.score.sum()
+        gained = [term * gain for term, gain in zip((box, cls, distance), self.gains, strict=True)]
+        further = self.further_terms(branch, targets, positives)
+        return BranchLoss(
+            torch.stack([*gained, *(numerator for numerator, _ in further)]),
+            torch.stack([scores, scores, scores, *(normaliser.to(scores) for _, normaliser in further)]),
+        )
 
-        sides = torch.cat(rows)  # (P, 4R)
-        true_box = targets.boxes[found.target].float() / stride  # in cells
-        true_distance = torch.cat((point - true_box[:, :2], true_box[:, 2:] - point), 1)
-        if self.reg_max == 1:
-            distance = sides
-            height, width = (size * self.strides[0] for size in branch.boxes[0].shape[2:])
-            image_size = constant((width, height, width, height), dtype=sides.dtype, device=sides.device)
-            difference = (distance - true_distance) * (stride / image_size)
-            distance_term = distance_loss(difference, found.score)
-        else:
-            log_probability = sides.view(-1, 4, self.reg_max).log_softmax(-1)
-            distance = expected_distance(log_probability)  # (P, 4)
-            distance_term = distribution_focal_loss(log_probability, true_distance, found.score)
-        box = torch.cat((point - distance[:, :2], point + distance[:, 2:]), 1)
-        terms = ciou_loss(box, true_box, found.score), torch.stack(class_terms).sum(), distance_term
-        gained = torch.stack([term * gain for term, gain in zip(terms, self.gains, strict=True)])
-        return BranchLoss(gained, found.score.sum())
+    def share_of_image(self, branch: Branch, stride: Tensor) -> Tensor:
+        """(P, 4) what turns left, top, right, bottom in cells into shares of the image's sides."""
+        height, width = (size * self.strides[0] for size in branch.boxes[0].shape[2:])
+        size = constant((width, height, width, height), dtype=stride.dtype, device=stride.device)
+        return stride / size
 
-    @torch.no_grad()
-    def _decode(self, maps: Sequence[Tensor], candidates: Candidates) -> Tensor:
+    def predicted_boxes(self, branch: Branch, candidates: Candidates) -> Tensor:
         """Predicted boxes (U, 4) at the candidate anchors, xyxy in input pixels."""
-        bins = torch.arange(self.reg_max, dtype=torch.float32, device=maps[0].device)
-        parts = [torch.split(x, candidates.sizes) for x in (candidates.of_image, candidates.cell)]
-        sides = [candidates.point[:0].new_zeros(0, 4)]
-        for level, images, cells in zip(maps, *parts, strict=True):
-            for image, cell in zip(images.split(_DECODE), cells.split(_DECODE), strict=True):
-                rows = columns(level.detach(), image, cell).float()
-                if self.reg_max > 1:
-                    rows = rows.view(-1, 4, self.reg_max).softmax(-1) @ bins
-                sides.append(rows)
-        distance, point = torch.cat(sides), candidates.point
+        distance, point = self.distances(branch, candidates), candidates.point
         boxes = torch.cat((point - distance[:, :2], point + distance[:, 2:]), 1)
         return boxes * candidates.stride.unsqueeze(1)
+
+    @torch.no_grad()
+    def distances(self, branch: Branch, candidates: Candidates) -> Tensor:
+        """Predicted left, top, right, bottom (U, 4) at the candidate anchors, in cells."""
+        bins = torch.arange(self.reg_max, dtype=torch.float32, device=branch.boxes[0].device)
+        sides = [candidates.point[:0].new_zeros(0, 4)]
+        for rows in candidate_columns(branch.boxes, candidates):
+            expected = rows if self.reg_max == 1 else rows.view(-1, 4, self.reg_max).softmax(-1) @ bins
+            sides.append(expected)
+        return torch.cat(sides)
+
+
+def candidate_columns(maps: Sequence[Tensor], candidates: Candidates) -> Iterator[Tensor]:
+    """Channels (some, K) float32 of all candidate anchors in turn, without gradients."""
+    parts = [torch.split(x, candidates.sizes) for x in (candidates.of_image, candidates.cell)]
+    for level, images, cells in zip(maps, *parts, strict=True):
+        for image, cell in zip(images.split(_DECODE), cells.split(_DECODE), strict=True):
+            yield columns(level.detach(), image, cell).float()

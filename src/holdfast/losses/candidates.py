@@ -5,6 +5,8 @@ Work and memory follow the number of cells inside boxes, and pairs are handed ou
 so memory does not grow with the number of objects of an image. All of this depends on the ground truth alone:
 several branches share one list.
 
+Of rotated boxes the upright hull is listed; pairs outside of the box itself have no overlap (`holds`).
+
 An anchor that lies in no box plays no part, so anchors that lie in some box ("candidates") are numbered by
 themselves: level, then image, then row, then column. Those of one level are one range of numbers.
 
@@ -25,9 +27,11 @@ from torch import Tensor
 
 from holdfast.geometry.anchors import CellRanges, anchor_points, cells_inside, constant
 from holdfast.geometry.iou import BoxParts, box_parts
+from holdfast.geometry.rotated import inside_rotated, rotated_hull
 from holdfast.geometry.targets import Targets
 
 MARGIN = 1e-9  # an anchor on the edge of a box, or this near to it (pixels), is outside
+_SLACK = 1e-3  # pixels by which the hull of a rotated box is listed wider than it is
 _CHUNK_HOST = 1 << 18  # most pairs at a time: the dozen arrays of a chunk stay in the cache of a core
 _CHUNK_DEVICE = 1 << 23
 PAIR_BYTES = 192  # of a pair in all arrays that are alive together, counted
@@ -69,7 +73,8 @@ class Candidates:
         levels: L.
         image, classes: (G,) int64 of the objects.
         truth: (G,) parts of their boxes.
-        reach: (G, 4) boxes of the test "inside".
+        reach: (G, 4) boxes of the test "inside"; of rotated boxes their hull.
+        turned: (G, 5) rotated boxes of that test, or None.
         level, of_image, cell: (U,) int64, where each candidate anchor is.
         point: (U, 2) float32, x and y of the anchor in cells of its level.
         stride: (U,) float32, input pixels per cell.
@@ -87,6 +92,7 @@ class Candidates:
         shapes: Sequence[tuple[int, int]],
         strides: Sequence[int],
         smallest_side: float = 0.0,
+        gated: bool = False,
         memory: int | None = None,
     ) -> None:
         """Measures the objects and finds the anchors inside any of them; pairs are listed later, by `pairs`.
@@ -98,6 +104,9 @@ class Candidates:
             shapes: (height, width) of each level in cells.
             strides: input pixels per cell of each level.
             smallest_side: for the test "inside the box" only, shorter sides count as this long (pixels).
+            gated: whether objects keep to levels that fit their size: a stride s is for boxes whose area has
+                a root of 2 s to 12 s, the first also for smaller ones and the last also for larger ones.
+                Objects left without any anchor keep all.
             memory: bytes that the pairs held at a time, and what is made of them, may take; at least those
                 of one object are held, and no more than the device has use for. None takes the latter.
         """
@@ -106,12 +115,20 @@ class Candidates:
         self.batch, self.levels = batch, len(shapes)
         self.image, self.classes = targets.image, targets.classes
         self.truth = box_parts(boxes)
-        self.reach = _enlarge(boxes, smallest_side) if smallest_side > 0 else boxes
+        self.turned = None if targets.rotated is None else _enlarge_rotated(targets.rotated, smallest_side)
+        if self.turned is not None:
+            self.reach = rotated_hull(self.turned)
+        else:
+            self.reach = _enlarge(boxes, smallest_side) if smallest_side > 0 else boxes
         self.chunk = _CHUNK_HOST if device.type == "cpu" else _CHUNK_DEVICE
         if memory is not None:
             self.chunk = max(min(self.chunk, memory // PAIR_BYTES), 1)
 
-        ranges = cells_inside(self.reach, shapes, strides, margin=MARGIN)
+        margin = MARGIN if self.turned is None else -_SLACK
+        ranges = cells_inside(self.reach, shapes, strides, margin=margin)
+        self._levels = _fitting(boxes, ranges, strides) if gated else None
+        if self._levels is not None:
+            ranges = ranges._replace(width=ranges.width * self._levels)
         self._width = ranges.width
         self._height = torch.where(ranges.width > 0, ranges.height, 0)
         self._pitch = constant([w for _, w in shapes], device=device)
@@ -142,6 +159,17 @@ class Candidates:
         points, steps = anchor_points(shapes, strides, device=device)
         index = self.cell + (self._cells.cumsum(0) - self._cells).index_select(0, self.level)
         self.point, self.stride = points.index_select(0, index), steps.index_select(0, index)
+
+    def holds(self, objects: Tensor, anchors: Tensor) -> Tensor:
+        """Whether objects have candidate anchors among theirs; int64 numbers that broadcast."""
+        point = (self.point * self.stride.unsqueeze(1))[anchors]
+        if self.turned is not None:
+            return inside_rotated(point, self.turned[objects])
+        box = self.reach[objects]
+        inside = torch.minimum(point - box[..., :2], box[..., 2:] - point).amin(-1) > MARGIN
+        if self._levels is not None:
+            inside = inside & self._levels[objects, self.level[anchors]]
+        return inside
 
     def pairs(self) -> Iterator[Pairs]:
         """Yields all pairs in chunks; a list that is one chunk is kept for the next call."""
@@ -260,3 +288,21 @@ def _enlarge(boxes: Tensor, side: float) -> Tensor:
     return torch.cat(
         (torch.where(short, middle - side / 2, low), torch.where(short, middle + side / 2, high)), 1
     )
+
+
+def _enlarge_rotated(boxes: Tensor, side: float) -> Tensor:
+    """Grows shorter sides of boxes (G, 5) to `side`; empty and non-finite boxes get none."""
+    real = torch.isfinite(boxes).all(-1, keepdim=True) & (boxes[:, 2:4] > 0).all(-1, keepdim=True)
+    sides = torch.where(real, boxes[:, 2:4].clamp(min=side), -1.0)
+    return torch.cat((torch.where(real, boxes[:, :2], 0.0), sides, torch.where(real, boxes[:, 4:], 0.0)), 1)
+
+
+def _fitting(boxes: Tensor, ranges: CellRanges, strides: Sequence[int]) -> Tensor:
+    """Which levels (G, L) objects keep to."""
+    root = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=0).sqrt().unsqueeze(1)
+    stride = constant(list(strides), dtype=root.dtype, device=root.device).unsqueeze(0)
+    low, high = 2 * stride, 12 * stride
+    low[:, 0], high[:, -1] = 0, float("inf")
+    fits = (root >= low) & (root <= high)
+    any_left = (fits & (ranges.width * ranges.height > 0)).any(1, keepdim=True)
+    return fits | ~any_left

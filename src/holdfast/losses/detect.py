@@ -1,5 +1,5 @@
 """The detection losses: one for models with an auxiliary branch (YOLOv9), one for models with two branches
-that can answer (YOLO26). `criterion` takes the one that goes with a model's outputs.
+that can answer (YOLO26), whatever else these say. `criterion` takes the one that goes with a model's outputs.
 
 Differences from the published programs: the gains act (in official YOLOv9 they are constants), label
 smoothing acts (there it is ignored), and a branch without positives has zero, not missing, gradients for its
@@ -10,15 +10,28 @@ Dimensions: B images, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from holdfast.geometry.targets import Targets
 from holdfast.losses.branch import BranchCriterion, BranchLoss
-from holdfast.losses.candidates import Candidates
-from holdfast.models.outputs import DetectOutputs, DualOutputs, Outputs
+from holdfast.losses.classify import ClassLoss
+from holdfast.losses.obb import RotatedCriterion
+from holdfast.losses.pose import KeypointCriterion
+from holdfast.losses.segment import MaskCriterion
+from holdfast.models.outputs import (
+    Angles,
+    ClassOutputs,
+    DetectOutputs,
+    DualOutputs,
+    Extra,
+    Keypoints,
+    Masks,
+    Outputs,
+)
 
 
 class DetectionLoss:
@@ -30,6 +43,8 @@ class DetectionLoss:
         assigner_bytes: memory of the pairs that are looked at together; None is the assigner's own choice. No
             result depends on it.
     """
+
+    per_batch = True
 
     def __init__(
         self,
@@ -59,8 +74,6 @@ class DetectionLoss:
             alpha: exponent of the score in the assignment.
             beta: exponent of the overlap in the assignment.
         """
-        self.strides = tuple(strides)
-        self.terms = _terms(reg_max)
         self.assigner_bytes: int | None = None
         self.auxiliary_weight = auxiliary_weight
         self._branch = BranchCriterion(
@@ -72,6 +85,7 @@ class DetectionLoss:
             alpha=alpha,
             beta=beta,
         )
+        self.terms = self._branch.terms
 
     def __call__(
         self, outputs: DetectOutputs, targets: Targets, *, progress: float = 0.0
@@ -84,8 +98,8 @@ class DetectionLoss:
             progress: share of the run that is done; this loss does not change with it.
         """
         with torch.autocast(outputs.main.scores[0].device.type, enabled=False):
-            candidates = _candidates(
-                outputs.main.scores, targets, self.strides, smallest_side=0.0, memory=self.assigner_bytes
+            candidates = self._branch.candidates(
+                outputs.main, targets, smallest_side=0.0, memory=self.assigner_bytes
             )
             losses = [self._branch(outputs.main, targets, candidates)]
             if outputs.auxiliary is not None:
@@ -105,6 +119,8 @@ class DualLoss:
     stride count as that long, so that every object has anchors to learn from.
     """
 
+    per_batch = True
+
     def __init__(
         self,
         *,
@@ -120,6 +136,7 @@ class DualLoss:
         one_topk: int = 7,
         alpha: float = 0.5,
         beta: float = 6.0,
+        branch: Callable[..., BranchCriterion] = BranchCriterion,
     ) -> None:
         """Sets up the loss.
 
@@ -136,15 +153,14 @@ class DualLoss:
             one_topk: anchors an object may pick in the one-to-one branch, before it keeps one.
             alpha: exponent of the score in the assignment.
             beta: exponent of the overlap in the assignment.
+            branch: makes the loss of a branch: the class of the task, which takes these arguments.
         """
-        self.strides = tuple(strides)
-        self.terms = _terms(reg_max)
         self.assigner_bytes: int | None = None
         self.many_start, self.many_end = many_start, many_end
         self.smallest_side = float(strides[min(1, len(strides) - 1)])
 
-        def branch(topk: int, second_topk: int | None) -> BranchCriterion:
-            return BranchCriterion(
+        def make(topk: int, second_topk: int | None) -> BranchCriterion:
+            return branch(
                 strides=strides,
                 reg_max=reg_max,
                 gains=(box, cls, dfl),
@@ -156,7 +172,8 @@ class DualLoss:
                 contest="candidates",
             )
 
-        self._many, self._one = branch(topk, None), branch(one_topk, 1)
+        self._many, self._one = make(topk, None), make(one_topk, 1)
+        self.terms = self._many.terms
 
     def many_weight(self, progress: float) -> float:
         """Weight of the one-to-many branch when a share of the run, 0 to 1, is done."""
@@ -172,15 +189,12 @@ class DualLoss:
         """
         weight = self.many_weight(progress)
         one, many = outputs.one_to_one, outputs.one_to_many
-        scores = next(branch for branch in (one, many) if branch is not None).scores
+        some = one if one is not None else many
+        assert some is not None
         losses = []
-        with torch.autocast(scores[0].device.type, enabled=False):
-            candidates = _candidates(
-                scores,
-                targets,
-                self.strides,
-                smallest_side=self.smallest_side,
-                memory=self.assigner_bytes,
+        with torch.autocast(some.scores[0].device.type, enabled=False):
+            candidates = self._many.candidates(
+                some, targets, smallest_side=self.smallest_side, memory=self.assigner_bytes
             )
             if many is not None:
                 loss = self._many(many, targets, candidates)
@@ -199,32 +213,31 @@ def criterion(
     cls: float,
     dfl: float,
     label_smoothing: float,
-) -> DetectionLoss | DualLoss:
-    """The loss for models whose forward returns `outputs`; arguments as in the classes."""
-    kind = DualLoss if outputs is DualOutputs else DetectionLoss
-    return kind(
-        strides=strides, reg_max=reg_max, box=box, cls=cls, dfl=dfl, label_smoothing=label_smoothing
-    )
+    extra: type[Extra] | None = None,
+    pose: float = 12.0,
+    kobj: float = 1.0,
+    rle: float = 1.0,
+    angle: float = 1.0,
+    sigmas: Sequence[float] | None = None,
+) -> DetectionLoss | DualLoss | ClassLoss:
+    """The loss for models whose forward returns `outputs`, and whose branches say `extra` beyond boxes.
 
-
-def _terms(reg_max: int) -> tuple[str, str, str]:
-    """Published names of the three terms."""
-    return "box", "cls", "dfl" if reg_max > 1 else "l1"
-
-
-def _candidates(
-    scores: Sequence[Tensor],
-    targets: Targets,
-    strides: Sequence[int],
-    *,
-    smallest_side: float,
-    memory: int | None,
-) -> Candidates:
-    return Candidates(
-        targets,
-        batch=len(scores[0]),
-        shapes=[(int(x.shape[2]), int(x.shape[3])) for x in scores],
-        strides=strides,
-        smallest_side=smallest_side,
-        memory=memory,
-    )
+    Args:
+        outputs, extra: types, as models state them.
+        strides, reg_max, box, cls, dfl, label_smoothing: as in the classes.
+        pose, kobj, rle: gains of the terms of keypoints.
+        angle: gain of the term of angles.
+        sigmas: spread of each keypoint's labels; by default those of COCO for its keypoints, else equal ones.
+    """
+    if outputs is ClassOutputs:
+        return ClassLoss(label_smoothing=label_smoothing)
+    branch: dict[type[Extra] | None, Callable[..., BranchCriterion]] = {
+        None: BranchCriterion,
+        Masks: MaskCriterion,
+        Keypoints: partial(KeypointCriterion, pose=pose, kobj=kobj, rle=rle, sigmas=sigmas),
+        Angles: partial(RotatedCriterion, angle=angle),
+    }
+    common: dict[str, Any] = {"strides": strides, "reg_max": reg_max, "box": box, "cls": cls, "dfl": dfl}
+    if outputs is DualOutputs:
+        return DualLoss(**common, label_smoothing=label_smoothing, branch=branch[extra])
+    return DetectionLoss(**common, label_smoothing=label_smoothing)

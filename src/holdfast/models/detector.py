@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from holdfast.errors import SettingsError
 from holdfast.models.heads.detect import DetectHead
-from holdfast.models.outputs import DetectOutputs, Outputs
+from holdfast.models.outputs import DetectOutputs, Extra, Outputs
 from holdfast.models.published import KeyMap, Layout
 from holdfast.nn.fuse import fold
 from holdfast.nn.recompute import LEVELS, Level, Recomputing
@@ -38,6 +38,9 @@ class Detector(nn.Module, ABC):
         strides: pixels per cell of each level, finest first; H and W must be multiples of the last.
         reg_max: bins per box side; 1 means that maps hold the distance itself.
         outputs: type of what `forward` returns.
+        extra: type of what its branches say beyond boxes, if anything.
+        default_keypoints: keypoints and numbers per keypoint unless `build` is told others; None for models
+            without.
         long_run_optimizer: what the family is published with; `optimizer=auto` takes it for long runs.
         deployed: whether this is the inference form.
     """
@@ -49,6 +52,8 @@ class Detector(nn.Module, ABC):
     strides: ClassVar[Sequence[int]] = (8, 16, 32)
     reg_max: ClassVar[int] = 16
     outputs: ClassVar[type[Outputs]] = DetectOutputs
+    extra: ClassVar[type[Extra] | None] = None
+    default_keypoints: ClassVar[tuple[int, int] | None] = None
     long_run_optimizer: ClassVar[str] = "SGD"
 
     def __init__(self, name: str, *, classes: int, names: Mapping[int, str]) -> None:
@@ -118,7 +123,7 @@ class Detector(nn.Module, ABC):
 
     @property
     def shares_trunk(self) -> bool:
-        """Whether several losses reach what lies outside `loss_modules`."""
+        """Whether losses that are divided by different sums reach what lies outside `loss_modules`."""
         return False
 
     @property
@@ -127,15 +132,15 @@ class Detector(nn.Module, ABC):
 
         The widths are those of the head, read off its tensors: files differ in them.
         """
-        head = next(iter(self.heads.values()))
+        head = next(iter(self.heads.values()), None)
         return {
             "name": self.name,
             "task": self.task,
             "classes": self.classes,
             "names": self.names,
             "deployed": self.deployed,
-            "class_width": head.class_width,
-            "box_groups": head.box_groups,
+            "class_width": head and head.class_width,
+            "box_groups": head and head.box_groups,
             "branch": None,
         }
 
@@ -179,18 +184,19 @@ class Detector(nn.Module, ABC):
         spare = self.spare(nms)
         if self.deployed:
             return self
-        kept = {name: getattr(self, name) for name in spare}
-        for name in spare:  # nothing is copied that would be thrown away
-            setattr(self, name, None)
+        places = [(self.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2]) for path in spare]
+        kept = [getattr(parent, name) for parent, name in places]
+        for parent, name in places:  # nothing is copied that would be thrown away
+            setattr(parent, name, None)
         try:
             model = copy.deepcopy(self)
         finally:
-            for name, module in kept.items():
-                setattr(self, name, module)
+            for (parent, name), module in zip(places, kept, strict=True):
+                setattr(parent, name, module)
         fold(model)
         model.deployed = True
         return model.eval().requires_grad_(False)
 
     @abstractmethod
     def spare(self, nms: bool | None) -> tuple[str, ...]:
-        """Names of the child modules that the inference form leaves out; `deploy` documents `nms`."""
+        """Paths of the modules that the inference form leaves out; `deploy` documents `nms`."""

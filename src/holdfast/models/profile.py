@@ -1,9 +1,10 @@
 """How large and how expensive a model is, counted without running it.
 
-GFLOPs are twice the multiply-accumulates of all convolutions (batch norm, pooling, activation and the
-products of attention are left out), the figure that model tables publish. The fixed convolution that turns
-box bins into distances belongs to post in this code base but is counted in both numbers, so they agree with
-published tables: R weights and 4R multiplications per cell and head, where there is more than one bin.
+GFLOPs are twice the multiply-accumulates of all convolutions and linear layers (batch norm, pooling,
+activation and the products of attention are left out), the figure that model tables publish. The fixed
+convolution that turns box bins into distances belongs to post in this code base but is counted in both
+numbers, so they agree with published tables: R weights and 4R multiplications per cell and head, where there
+is more than one bin.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from holdfast.models.heads.detect import DetectHead
+
+_COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,17 @@ def gflops(model: nn.Module, imgsz: int = 640) -> float:
     """
     macs = 0
 
-    def count(module: nn.Module, _: Any, out: Tensor) -> None:
+    def count(module: nn.Module, inputs: Any, out: Tensor) -> None:
         nonlocal macs
-        assert isinstance(module, nn.Conv2d)
-        macs += out.numel() * module.weight[0].numel()
+        assert isinstance(module, _COUNTED)
+        spread = isinstance(module, nn.ConvTranspose2d)  # counts once per number it reads, others per answer
+        macs += (inputs[0] if spread else out).numel() * module.weight[0].numel()
 
     def count_bins(head: nn.Module, _: Any, out: Any) -> None:
         nonlocal macs
         macs += sum(boxes.numel() for boxes in out.boxes)  # 4R numbers per cell, each multiplied by its bin
 
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, _COUNTED)]
     hooks += [head.register_forward_hook(count_bins) for head in _binned_heads(model)]
     shapes = {name: value.to("meta") for name, value in model.state_dict().items()}
     dtype = next(model.parameters()).dtype

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-DETECTION_ONLY = "This version has detection models only."
+DETECTION_ONLY = "Of this family there are detection models only."
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class KeyMap:
     """Prefix pairs of one published layer list.
 
     Attributes:
-        pairs: (our prefix, published prefix); none is a prefix of another.
+        pairs: (our prefix, published prefix), in the published order; none is a prefix of another.
         constants: our names of tensors that published files hold and our models compute: the bins 0..R-1 of a
             head's distribution. They are written on the way out and checked on the way in.
     """
@@ -45,16 +45,18 @@ class Layout:
     Attributes:
         name: the model to build for them; "gelan-s" also for a yolov9-s whose auxiliary branch was removed.
         classes: number of classes.
-        class_width: hidden width of the class towers.
+        class_width: hidden width of the class towers; None where a model has none.
         box_groups: groups of the last box convolutions.
+        keypoints: keypoints per object and numbers per keypoint; None where a model has none.
         folded: whether batch norm was folded away.
         branch: the one branch that the file has kept, where the family has several that can answer.
     """
 
     name: str
     classes: int
-    class_width: int
-    box_groups: int = 1
+    class_width: int | None
+    box_groups: int | None = 1
+    keypoints: tuple[int, int] | None = None
     folded: bool = False
     branch: str | None = None
 

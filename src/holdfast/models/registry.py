@@ -6,26 +6,36 @@ A family is one line here (docs/adding-a-family.md).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from holdfast.errors import SettingsError, WeightsError, did_you_mean
 from holdfast.models.detector import Detector
-from holdfast.models.published import DETECTION_ONLY, Layout, layer_numbers
+from holdfast.models.published import Layout, layer_numbers
 from holdfast.models.yolo26 import YOLO26
+from holdfast.models.yolo26_tasks import YOLO26Classify, YOLO26Pose, YOLO26Rotated, YOLO26Segment
 from holdfast.models.yolov9 import YOLOv9
 
 FAMILIES: tuple[type[Detector], ...] = (
     YOLOv9,
     YOLO26,
+    YOLO26Segment,
+    YOLO26Pose,
+    YOLO26Rotated,
+    YOLO26Classify,
 )
 
 
 def available() -> tuple[str, ...]:
     """Every model name that `build` knows."""
     return tuple(name for family in FAMILIES for name in family.published)
+
+
+def tasks() -> tuple[str, ...]:
+    """What models do, in words of the field."""
+    return tuple(dict.fromkeys(family.task for family in FAMILIES))
 
 
 def resolve(name: str) -> str:
@@ -53,6 +63,7 @@ def build(
     names: Mapping[int, str] | None = None,
     class_width: int | None = None,
     box_groups: int | None = None,
+    keypoints: Sequence[int] | None = None,
 ) -> Detector:
     """A model with random weights, in its training form.
 
@@ -62,9 +73,11 @@ def build(
         names: class names for 0..classes-1; the numbers themselves when None.
         class_width: hidden width of the class towers where a file differs from the family's rule.
         box_groups: groups of the last box convolutions where a file differs from the family's rule.
+        keypoints: keypoints per object, and 3 numbers per keypoint or 2; None for the family's own, or none.
 
     Raises:
-        SettingsError: unknown name, class count below 1, or names that do not match the count.
+        SettingsError: unknown name, class count below 1, names that do not match the count, or keypoints that
+            cannot be.
     """
     known = resolve(name)
     if classes < 1:
@@ -76,22 +89,29 @@ def build(
             f"{classes} classes need names for 0..{classes - 1}, but names has {len(names)} entries."
         )
     family = next(family for family in FAMILIES if known in family.published)
-    return family.build(known, classes=classes, names=names, class_width=class_width, box_groups=box_groups)
+    more: dict[str, Any] = {"class_width": class_width, "box_groups": box_groups}
+    if keypoints is not None:
+        if family.default_keypoints is None:
+            raise SettingsError(f"{known} finds no keypoints, but keypoints={list(keypoints)}.")
+        if len(keypoints) != 2 or keypoints[0] < 1 or keypoints[1] not in (2, 3):
+            raise SettingsError(
+                f"{known} needs a number of keypoints and 2 or 3 numbers for each, not {list(keypoints)}."
+            )
+        more["keypoints"] = tuple(keypoints)
+    return family.build(known, classes=classes, names=names, **more)
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> Layout:
     """What published tensors say about the model they belong to, told from names and shapes alone.
 
     Raises:
-        WeightsError: no family knows these tensors, or they are of a model for another task.
+        WeightsError: no family knows these tensors.
     """
     for family in FAMILIES:
         layout = family.recognise(tensors)
         if layout is not None:
             return layout
     last = max(layer_numbers(tensors), default=None)
-    if f"model.{last}.linear.weight" in tensors:
-        raise WeightsError("These are the weights of a classification model.", hint=DETECTION_ONLY)
     families = ", ".join(family.family for family in FAMILIES)
     raise WeightsError(
         f"These tensors belong to no published model of {families} "
@@ -109,7 +129,7 @@ def from_header(header: Mapping[str, Any]) -> Detector:
     try:
         classes = int(header["classes"])
         names = {int(k): str(v) for k, v in dict(header["names"]).items()} if header.get("names") else None
-        widths = {key: header.get(key) for key in ("class_width", "box_groups")}
+        widths = {key: header.get(key) for key in ("class_width", "box_groups", "keypoints")}
         model = build(header["name"], classes, names=names, **widths)
     except (KeyError, TypeError, ValueError) as fault:
         raise WeightsError(f"This model description cannot be read ({fault!r}): {dict(header)!r}.") from fault

@@ -1,4 +1,5 @@
-"""YOLO26 (Ultralytics, 2026): one graph, five sizes, and two heads of the same shape.
+"""YOLO26 (Ultralytics, 2026): one graph, five sizes, and two heads of the same shape. `yolo26_tasks` adds
+masks, keypoints, angles and classes to it.
 
 What is unusual: the one-to-many head teaches backbone and neck; the one-to-one head reads the same maps
 without sending gradients back, and learns to give one box per object, so that it needs no suppression.
@@ -12,8 +13,7 @@ strides 8, 16, 32.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -24,7 +24,7 @@ from holdfast.errors import WeightsError
 from holdfast.models.detector import Detector
 from holdfast.models.heads.detect import DetectHead
 from holdfast.models.outputs import DualOutputs
-from holdfast.models.published import DETECTION_ONLY, KeyMap, Layout, layer_numbers
+from holdfast.models.published import KeyMap, Layout, layer_numbers
 from holdfast.nn.attention import C2PSA, PSABlock
 from holdfast.nn.c3 import Bottleneck, C3k, C3k2
 from holdfast.nn.conv import Conv
@@ -40,7 +40,14 @@ BACKBONE = (
 )  # fmt: skip
 NECK = {"up4": 13, "up3": 16, "down4": 17, "out4": 19, "down5": 20, "out5": 22}
 HEAD = 23
-
+# What published heads hold beside the box and class towers, by the ending of the model's name.
+PARTS = {
+    "": set(),
+    "-seg": {"cv4", "proto"},
+    "-pose": {"cv4", "cv4_kpts"},
+    "-obb": {"cv4"},
+}  # fmt: skip
+TEACHING = {"flow_model", "cv4_sigma"}  # parts that deployed files lack
 
 @dataclass(frozen=True)
 class Spec:
@@ -81,9 +88,14 @@ class Pyramid(NamedTuple):
 
 
 class Backbone(Recomputing):
-    """Stem, four stages, spatial pyramid and attention at stride 32."""
+    """Stem, four stages, spatial pyramid and attention at stride 32.
 
-    def __init__(self, spec: Spec) -> None:
+    Args:
+        spec: the size's table row.
+        pools: whether there is a spatial pyramid.
+    """
+
+    def __init__(self, spec: Spec, *, pools: bool = True) -> None:
         super().__init__()
         c1, c2, c3, c4, c5 = (spec.channels(c) for c in (64, 128, 256, 512, 1024))
         plain: Literal["bottleneck", "c3k"] = "c3k" if spec.deep else "bottleneck"
@@ -96,7 +108,7 @@ class Backbone(Recomputing):
         self.stage4 = _block(c4, c4, spec)
         self.down5 = Conv(c4, c5, 3, 2)
         self.stage5 = _block(c5, c5, spec)
-        self.spp = SPPF(c5)
+        self.spp = SPPF(c5) if pools else nn.Identity()
         self.attention = C2PSA(c5, depth=spec.repeats)
 
     def forward(self, x: Tensor) -> Pyramid:
@@ -140,6 +152,7 @@ class YOLO26(Detector):
         names: class names by index.
         class_width: hidden width of the class towers; None for the rule. Fine-tuned files keep the width of
             the model they came from.
+        extra: makes what the heads say beyond boxes, from the channels of the levels.
     """
 
     family = "YOLO26"
@@ -158,13 +171,15 @@ class YOLO26(Detector):
         classes: int,
         names: Mapping[int, str],
         class_width: int | None = None,
+        extra: Callable[[Sequence[int]], nn.Module] | None = None,
     ) -> None:
         super().__init__(name, classes=classes, names=names)
         self.backbone = Backbone(spec)
         self.neck = Neck(spec)
         widths = self.neck.widths
-        self.one_to_many: DetectHead | None = _head(widths, classes=classes, class_width=class_width)
-        self.one_to_one: DetectHead | None = _head(widths, classes=classes, class_width=class_width)
+        more = (lambda: extra(widths)) if extra is not None else (lambda: None)
+        self.one_to_many: DetectHead | None = _head(widths, classes, class_width, more())
+        self.one_to_one: DetectHead | None = _head(widths, classes, class_width, more())
 
     @classmethod
     def build(
@@ -179,8 +194,7 @@ class YOLO26(Detector):
         """Box towers have no groups in this family."""
         if box_groups not in (None, 1):
             raise ValueError(f"{name} has no grouped box towers, but box_groups={box_groups}")
-        spec = SPECS[name.removeprefix("yolo26")]
-        return cls(name, spec, classes=classes, names=names, class_width=class_width)
+        return cls(name, spec_of(name), classes=classes, names=names, class_width=class_width)
 
     def forward(self, x: Tensor) -> DualOutputs:
         """Raw maps of every branch the model has.
@@ -195,46 +209,41 @@ class YOLO26(Detector):
 
     @staticmethod
     def recognise(tensors: Mapping[str, Tensor]) -> Layout | None:
-        """The first convolution and the number of inner blocks give the size."""
-        first = tensors.get("model.0.conv.weight")
-        many, one = (f"model.{HEAD}.{branch}cv" for branch in ("", "one2one_"))
-        kept = [name for name in (many, one) if f"{name}3.0.2.weight" in tensors]
-        if first is None or not kept or max(layer_numbers(tensors)) != HEAD:
+        """The first convolution and the number of inner blocks give the size, parts of the head the task."""
+        head = {key.split(".")[2] for key in tensors if key.startswith(f"model.{HEAD}.")}
+        kept = [branch for branch in ("", "one2one_") if {f"{branch}cv2", f"{branch}cv3"} <= head]
+        if not kept or max(layer_numbers(tensors)) != HEAD:
             return None
-        towers = f"{kept[0]}3.0"
-        box, hidden = tensors.get(f"{kept[0]}2.0.2.weight"), tensors.get(f"{towers}.0.1.conv.weight")
-        if box is None or len(box) != 4 or hidden is None:  # more distances per side: an older family
+        many = f"model.{HEAD}.{kept[0]}"
+        box, hidden, last = (
+            tensors.get(f"{many}{key}.weight") for key in ("cv2.0.2", "cv3.0.0.1.conv", "cv3.0.2")
+        )
+        if box is None or len(box) != 4 or hidden is None or last is None:  # more distances: an older family
             return None
-        for part, task in {"proto": "segmentation", "cv4_kpts": "pose", "cv4": "oriented-box"}.items():
-            if any(re.match(rf"model\.{HEAD}\.(one2one_)?{part}\.", key) for key in tensors):
-                raise WeightsError(
-                    f"These are the weights of a YOLO26 {task} model.",
-                    hint=DETECTION_ONLY,
-                )
-        deep = "model.2.m.1.cv1.conv.weight" in tensors
-        size = {16: "n", 32: "s", 64: "l" if deep else "m", 96: "x"}.get(len(first))
-        if size is None:
+        parts = {part.removeprefix("one2one_") for part in head} - {"cv2", "cv3"} - TEACHING
+        task = next((task for task, wanted in PARTS.items() if parts == wanted), None)
+        size = size_of(tensors)
+        if size is None or task is None:
             return None
         return Layout(
-            name=f"yolo26{size}",
-            classes=len(tensors[f"{towers}.2.weight"]),
+            name=f"yolo26{size}{task}",
+            classes=len(last),
             class_width=len(hidden),
-            folded=f"{towers}.0.1.conv.bias" in tensors,
-            branch=None if len(kept) == 2 else "one_to_many" if kept == [many] else "one_to_one",
+            keypoints=_keypoints(tensors, many),
+            folded=f"{many}cv3.0.0.1.conv.bias" in tensors,
+            branch=None if len(kept) == 2 else "one_to_one" if kept[0] else "one_to_many",
         )
 
     @staticmethod
     def keymap(layout: str) -> KeyMap:
         """All sizes have one layer list; 11, 12, 14, 15, 18 and 21 hold no weights."""
-        parts = {"one_to_many.box": "cv2", "one_to_many.cls": "cv3"}
-        parts |= {"one_to_one.box": "one2one_cv2", "one_to_one.cls": "one2one_cv3"}
-        return KeyMap(
-            (
-                *((f"backbone.{name}.", f"model.{number}.") for number, name in enumerate(BACKBONE)),
-                *((f"neck.{name}.", f"model.{number}.") for name, number in NECK.items()),
-                *((f"{ours}.", f"model.{HEAD}.{theirs}.") for ours, theirs in parts.items()),
-            )
-        )
+        return keymap({})
+
+    @property
+    def compatible(self) -> tuple[str, ...]:
+        """A model for another task also takes backbone, neck, boxes and classes of a detector of its size."""
+        detector, _, task = self.name.partition("-")
+        return (self.name, detector) if task else (self.name,)
 
     @property
     def header(self) -> dict[str, object]:
@@ -278,7 +287,52 @@ def _block(
     return C3k2(c1, c2, hidden=c2 // narrow, depth=spec.repeats, inner=make)
 
 
-def _head(widths: tuple[int, ...], *, classes: int, class_width: int | None) -> DetectHead:
+def spec_of(name: str) -> Spec:
+    """The table row of a model name, "yolo26n" or "yolo26n-seg"."""
+    return SPECS[name.removeprefix("yolo26")[0]]
+
+
+def size_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """The letter of the size that published tensors have."""
+    first = tensors.get("model.0.conv.weight")
+    deep = "model.2.m.1.cv1.conv.weight" in tensors
+    widths = {16: "n", 32: "s", 64: "l" if deep else "m", 96: "x"}
+    return None if first is None else widths.get(len(first))
+
+
+def keymap(more: Mapping[str, str]) -> KeyMap:
+    """The layer list of all models with this neck.
+
+    Args:
+        more: our names of further parts to the published ones, in the published order.
+    """
+    parts = {"one_to_many.box": "cv2", "one_to_many.cls": "cv3"}
+    parts |= {"one_to_one.box": "one2one_cv2", "one_to_one.cls": "one2one_cv3"}
+    return KeyMap(
+        (
+            *((f"backbone.{name}.", f"model.{number}.") for number, name in enumerate(BACKBONE)),
+            *((f"neck.{name}.", f"model.{number}.") for name, number in NECK.items()),
+            *((f"{ours}.", f"model.{HEAD}.{theirs}.") for ours, theirs in (parts | dict(more)).items()),
+        )
+    )
+
+
+def _keypoints(tensors: Mapping[str, Tensor], head: str) -> tuple[int, int] | None:
+    """Number of keypoints and numbers per keypoint, where there are any.
+
+    Deployed files lack the layers of which this follows; numbers are three there wherever that divides.
+    """
+    points, sigmas = (tensors.get(f"{head}{part}.0.weight") for part in ("cv4_kpts", "cv4_sigma"))
+    if points is None:
+        return None
+    count = len(points)
+    dims = 3 if count % 3 == 0 else 2
+    return (count // dims, dims) if sigmas is None else (len(sigmas) // 2, 2 * count // len(sigmas))
+
+
+def _head(
+    widths: tuple[int, ...], classes: int, class_width: int | None, extra: nn.Module | None
+) -> DetectHead:
     """Both hidden widths follow the finest level's width, for all three levels."""
     box_width = max(16, widths[0] // 4)
     class_width = class_width or max(widths[0], min(classes, 100))
@@ -287,6 +341,7 @@ def _head(widths: tuple[int, ...], *, classes: int, class_width: int | None) -> 
         (_class_tower(w, class_width, classes) for w in widths),
         strides=STRIDES,
         box_start=2.0,
+        extra=extra,
     )
 
 

@@ -120,11 +120,11 @@ def _numbered(prefix: str, layers: dict[str, int], first: int) -> Iterator[tuple
 
 def _heads(layer: int, *, dual: bool) -> Iterator[tuple[str, str]]:
     main, auxiliary = (("cv4", "cv5"), ("cv2", "cv3")) if dual else (("cv2", "cv3"), None)
-    yield "head.box", f"{layer}.{main[0]}"
-    yield "head.cls", f"{layer}.{main[1]}"
     if auxiliary:
         yield "auxiliary.head.box", f"{layer}.{auxiliary[0]}"
         yield "auxiliary.head.cls", f"{layer}.{auxiliary[1]}"
+    yield "head.box", f"{layer}.{main[0]}"
+    yield "head.cls", f"{layer}.{main[1]}"
 
 
 def _head_layer(name: str) -> int:

@@ -58,7 +58,7 @@ class Monitor:
         epochs: epochs of the run.
         steps_per_epoch: optimizer steps of one epoch.
         device: whose memory is shown.
-        terms: names of the three losses.
+        terms: names of the losses.
         out: where lines go; standard output by default.
         verbose: False shows nothing.
         cores: cores of this process.
@@ -75,7 +75,7 @@ class Monitor:
         epochs: int,
         steps_per_epoch: int,
         device: torch.device,
-        terms: tuple[str, str, str] = ("box", "cls", "dfl"),
+        terms: tuple[str, ...] = ("box", "cls", "dfl"),
         out: TextIO | None = None,
         verbose: bool = True,
         cores: int = 1,
@@ -153,7 +153,7 @@ class Monitor:
         """Counts one step.
 
         Args:
-            items: (3,) losses, read only when a line is due, so that no step waits for the device; None for a
+            items: (T,) losses, read only when a line is due, so that no step waits for the device; None for a
                 step that was left out.
             images: images in this step.
             wait: seconds spent waiting for data.

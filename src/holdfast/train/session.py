@@ -229,6 +229,7 @@ def _fit(
         model.outputs,
         strides=model.strides,
         reg_max=model.reg_max,
+        extra=model.extra,
         **settings.part(LossSettings),
     )
 

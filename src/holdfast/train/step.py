@@ -13,7 +13,7 @@ A step counts only when the guard agrees: its loss and the norm of its gradient,
 ranks are added up, are read before weights, average and optimizer change (the one wait for the device).
 Where 16-bit numbers overflowed under a loss scale, the scale falls and the step is done again.
 
-Dimensions: B images of the step over all ranks, b images of this rank, L losses.
+Dimensions: B images of the step over all ranks, b images of this rank, L losses, T terms of each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from holdfast.data.batch import scaled
 from holdfast.devices import Precision
 from holdfast.errors import OutOfMemory
 from holdfast.geometry.targets import Targets
-from holdfast.losses.branch import BranchLoss
+from holdfast.losses.branch import BranchLoss, quotients, sums_of
 from holdfast.memory.recover import attempt, free_memory
 from holdfast.models.detector import Detector
 from holdfast.nn.sync_norm import Exchange
@@ -40,7 +40,7 @@ from holdfast.train.ema import Ema
 from holdfast.train.guard import Guard
 from holdfast.train.layers import non_finite_layers
 from holdfast.train.micro import MicroBatch
-from holdfast.train.normalise import Normalisers, sums_of
+from holdfast.train.normalise import Normalisers
 from holdfast.train.room import TRIES, Room
 from holdfast.train.statistics import Statistics
 from holdfast.train.turns import Turns
@@ -49,7 +49,8 @@ from holdfast.train.turns import Turns
 class Loss(Protocol):
     """A loss of `losses.detect`, for models whose forward returns the outputs it takes."""
 
-    terms: tuple[str, str, str]
+    terms: tuple[str, ...]
+    per_batch: bool
 
     def __call__(self, outputs: Any, targets: Targets, *, progress: float = ...) -> Sequence[BranchLoss]: ...
 
@@ -58,7 +59,7 @@ class Outcome(NamedTuple):
     """What a step came to, the same on every rank.
 
     Attributes:
-        items: (3,) float32 on the CPU: box, class and distance losses per image over all ranks, gains
+        items: (T,) float32 on the CPU: terms of the loss per image over all ranks, gains
             included.
         norm: of all gradients together, before clipping.
         refused: why the step does not count, in which case nothing has changed; empty for a good one.
@@ -125,7 +126,7 @@ class Stepper:
         self.say = say
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type) if precision.scale_loss else None
-        self.normalisers = Normalisers(model)
+        self.normalisers = Normalisers(model, terms=len(loss.terms), per_batch=loss.per_batch)
         self._statistics = Statistics(model)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.room = Room(self.micro, device=self.device, say=say)
@@ -151,7 +152,7 @@ class Stepper:
             self._count_exchanges()
         while True:
             sums, count = self._gradients_of(images, targets, progress)
-            items, norm = self._read((sums[:, :3] / sums[:, 3:].clamp(min=1)).sum(0))
+            items, norm = self._read(quotients(sums))
             if not self._overflowed(norm, items):
                 break
             self._drop()
@@ -160,7 +161,7 @@ class Stepper:
             layers = [] if math.isfinite(norm) else non_finite_layers(self.model)
             self._drop()
         else:
-            self.normalisers.learn(sums[:, 3] / count)
+            self.normalisers.learn(sums / count)
             self._update(norm)
             self.room.quiet(len(images))
         return Outcome(torch.tensor(items), norm, refused, layers)
@@ -185,7 +186,7 @@ class Stepper:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if self.scaler is not None:
             torch._foreach_div_(gradients, self.scaler.get_scale())
-        losses = (sums[:, :3] / sums[:, 3:].clamp(min=1)).sum(0)
+        losses = quotients(sums)
         norm, *items = torch.cat((nn.utils.get_total_norm(gradients).reshape(1), losses)).tolist()
         self._drop()
         return norm, items
@@ -208,7 +209,7 @@ class Stepper:
     def _gradients_of(
         self, images: Tensor, targets: Targets, progress: float
     ) -> tuple[Tensor, Tensor | int]:
-        """Computes the gradient of the whole batch; returns (L, 4) sums and B, over all ranks."""
+        """Computes the gradient of the whole batch; returns (L, 3T) sums and B, over all ranks."""
         used: Tensor | None = None
         sums: Tensor | None = None
         while sums is None:
@@ -256,7 +257,7 @@ class Stepper:
         return self.ranks.world > 1 or len(self.micro.parts(images)) > 1
 
     def _guess(self, images: Tensor, targets: Targets, progress: float) -> Tensor:
-        """(L,) what B / S will be for each loss, more or less."""
+        """(L, T) what numerators will be multiplied by, more or less."""
         if not self.model.shares_trunk or not (self.exact or self.normalisers.average is None):
             return self.normalisers.guess(max(len(images), 1) * self.ranks.world)
         sums = None
@@ -299,7 +300,7 @@ class Stepper:
     def _look(
         self, parts: Sequence[tuple[int, int]], images: Tensor, targets: Targets, progress: float
     ) -> Tensor:
-        """(L, 4) sums of this rank's images, without gradients."""
+        """(L, 3T) sums of this rank's images, without gradients."""
         sums = self.normalisers.zeros()
         for number, (start, stop) in enumerate(parts, 1):
             if start == stop:
@@ -316,10 +317,10 @@ class Stepper:
         progress: float,
         factors: Tensor | None,
     ) -> Tensor:
-        """Adds up the gradients of this rank's images and returns their (L, 4) sums.
+        """Adds up the gradients of this rank's images and returns their (L, 3T) sums.
 
         Args:
-            factors: (L,) what numerators are multiplied by; None takes the sums of the one micro-batch.
+            factors: (L, T) what numerators are multiplied by; None takes the sums of the one micro-batch.
         """
         sums = self.normalisers.zeros()
         for number, (start, stop) in enumerate(parts, 1):
@@ -330,8 +331,8 @@ class Stepper:
             losses = self._forward(images[start:stop], targets.of_images(start, stop), progress)
             part = sums_of(losses)
             sums += part
-            by = len(images) / part[:, 3].clamp(min=1) if factors is None else factors
-            total = torch.stack([x.numerators.sum() * x.weight for x in losses]) @ by
+            by = self.normalisers.factors(part, len(images)) if factors is None else factors
+            total = (torch.stack([x.numerators * x.weight for x in losses]) * by).sum()
             del losses
             if self.scaler is not None:
                 total = self.scaler.scale(total)
@@ -348,7 +349,7 @@ class Stepper:
     def _over_ranks(
         self, sums: Tensor, images: int, *, gradients: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | int]:
-        """Adds up sums, and gradients if asked for: (L, 4) sums, (L,) B / S, and B.
+        """Adds up sums, and gradients if asked for: (L, 3T) sums, (L, T) factors, and B.
 
         With the gradients go running statistics, of which all ranks then have the mean over images: they
         validate and save one model, in which the images of all of them count.
@@ -362,7 +363,7 @@ class Stepper:
             self.ranks.sum_([sums, count, *running, *(self._gradients() if gradients else [])])
             if running:
                 torch._foreach_div_(running, count)
-        return sums, count / sums[:, 3].clamp(min=1), count
+        return sums, self.normalisers.factors(sums, count), count
 
     def _gradients(self) -> list[Tensor]:
         """The gradient of every trained parameter; zeros on a rank that had no image."""

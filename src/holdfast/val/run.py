@@ -32,7 +32,7 @@ from holdfast.evaluate.results_json import COCO_CATEGORY_IDS, image_key, result_
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.geometry.boxes import clip_boxes, xyxy_to_cxcywh
 from holdfast.geometry.targets import Targets
-from holdfast.losses.branch import BranchLoss
+from holdfast.losses.branch import BranchLoss, quotients, sums_of
 from holdfast.memory.recover import Pieces
 from holdfast.models.detector import Detector
 from holdfast.post.decode import answer
@@ -50,7 +50,7 @@ class ValResult:
     Attributes:
         metrics: AP, precision and recall, overall and per class.
         speed: milliseconds per image of preprocess, inference, postprocess.
-        losses: (box, class, distance) per image, or None when no loss was given.
+        losses: the terms of the loss per image, or None when no loss was given.
         images: number of images.
         predictions: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU; on
             rank 0 only.
@@ -59,14 +59,14 @@ class ValResult:
 
     metrics: DetectionMetrics
     speed: dict[str, float]
-    losses: tuple[float, float, float] | None
+    losses: tuple[float, ...] | None
     images: int
     predictions: list[tuple[int, Tensor]]
     unread: int = 0
 
 
 class _Piece(NamedTuple):
-    """What some images of a batch gave: (4,) sums, detections, seconds of the three phases."""
+    """What some images of a batch gave: sums of losses, detections, seconds of the three phases."""
 
     sums: Tensor
     found: list[Tensor]
@@ -215,11 +215,9 @@ class Evaluator:
         with torch.autocast(self.device.type, dtype=self.precision.dtype, enabled=self.precision.mixed):
             outputs = deployed(x)
         done = self._now()
-        sums = torch.zeros(4, device=self.device)
+        sums = torch.zeros(0, device=self.device)
         if loss is not None:
-            for branch in loss(outputs, batch.targets.of_images(start, stop).to(self.device)):
-                sums[:3] += branch.numerators
-                sums[3] += branch.normaliser
+            sums = sums_of(loss(outputs, batch.targets.of_images(start, stop).to(self.device)))
         scored = self._now()
         found = answer(
             outputs,
@@ -255,10 +253,10 @@ class Evaluator:
         """Scores what all ranks found, batch after batch."""
         batches = in_order([parts for parts, _ in told])
         scorer = DetectionEvaluator(self.names)
-        sums = torch.zeros(4)
+        sums: Tensor | float = 0.0
         unread: dict[int, str] = {}
         for part in batches:
-            sums += part.sums
+            sums = sums + part.sums
             unread.update(part.unread)
             for number, rows in part.found:
                 classes, boxes = self.index.labels(number)
@@ -267,13 +265,12 @@ class Evaluator:
                     number, detections=rows, truth_classes=classes, truth_boxes=boxes, size=(height, width)
                 )
         self._say_unread(unread)
-        box, cls, distance = (sums[:3] / sums[3].clamp(min=1.0)).tolist()
         spent = {name: sum(clock[name] for _, clock in told) for name in told[0][1]}
         images = len(self.index)
         return ValResult(
             scorer.compute(),
             {name: 1000.0 * seconds / max(images, 1) for name, seconds in spent.items()},
-            (box, cls, distance) if with_loss else None,
+            tuple(quotients(sums).tolist()) if with_loss and isinstance(sums, Tensor) else None,
             images,
             [pair for part in batches for pair in part.found],
             len(unread),

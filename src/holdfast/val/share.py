@@ -43,7 +43,7 @@ class Part:
     """What one batch gave.
 
     Attributes:
-        sums: (4,) numerators of the three losses and their normaliser, on the CPU.
+        sums: (L, 3T) of the losses, as `losses.branch.sums_of` has them, on the CPU; empty without a loss.
         found: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU.
         unread: dataset index of each image that could not be read -> why.
     """

@@ -37,7 +37,7 @@ class OfficialCheckpoint:
         state_dict: official tensor names to tensors, in the stored type (mostly float16), on the CPU.
         names: class names by index.
         classes: class count the model object states.
-        task: what the model does, "detect" or "pose", where the file says so.
+        task: what the model does, like "detect" or "pose", where the file says so.
         strides: pixels per cell of each level, where the file says so.
         model_name: stem of the model table it was built from, like "yolov9-s"; not checked against the
             tensors.
@@ -47,6 +47,7 @@ class OfficialCheckpoint:
         source: "ema" or "model", the entry the weights come from.
         best_fitness: best validation score so far.
         updates: how often the average was updated.
+        keypoints: keypoints per object and numbers per keypoint, where the file says so.
     """
 
     state_dict: dict[str, Tensor]
@@ -61,6 +62,7 @@ class OfficialCheckpoint:
     source: str = "model"
     best_fitness: float | None = None
     updates: int | None = None
+    keypoints: tuple[int, int] | None = None
 
     @property
     def imgsz(self) -> int | None:
@@ -100,7 +102,15 @@ def read_official(path: Path | str) -> OfficialCheckpoint:
         source=source,
         best_fitness=_fitness(record.get("best_fitness")),
         updates=_int(record.get("updates")),
+        keypoints=keypoint_shape(attributes.get("kpt_shape")),
     )
+
+
+def keypoint_shape(value: Any) -> tuple[int, int] | None:
+    """Keypoints per object and numbers per keypoint as a file states them; None where it does not."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(map(_int, value)):
+        return None
+    return value[0], value[1]
 
 
 def _is_model_class(name: Global) -> bool:

@@ -118,11 +118,12 @@ def official_state_dict(model: Detector) -> dict[str, Tensor]:
     names = model.keymap(model.layout)
     renamed = {names.to_official(key): value for key, value in _named_tensors(model).items()}
 
-    def order(key: str) -> tuple[int, str]:
-        _, layer, part, *_ = key.split(".")
-        return int(layer), part if int(layer) == head else ""
+    prefixes = [theirs for _, theirs in names.pairs]
 
-    head = max(int(key.split(".")[1]) for key in renamed)
+    def order(key: str) -> tuple[int, int]:
+        place = next((i for i, prefix in enumerate(prefixes) if key.startswith(prefix)), len(prefixes))
+        return int(key.split(".")[1]), place
+
     return {key: renamed[key] for key in sorted(renamed, key=order)}
 
 

@@ -1,5 +1,5 @@
-"""Detection head: a box and a class tower on every level. Raw maps only; decoding lives in post, the loss in
-losses.
+"""Detection head: a box and a class tower on every level, and what else a task asks of every cell. Raw maps
+only; decoding lives in post, the loss in losses.
 
 Families differ in their towers, so they build these and hand them over.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,7 +18,16 @@ from holdfast.models.outputs import Branch
 from holdfast.nn.recompute import Recomputing, thrifty
 
 
-class DetectHead(Recomputing):
+class Towers(Recomputing):
+    """A module that runs towers: blocks and a last plain convolution."""
+
+    def answer(self, tower: nn.Module, x: Tensor) -> Tensor:
+        """Maps of one level: (B, C_in, H, W) to (B, C_out, H, W)."""
+        *blocks, last = tower.children()
+        return thrifty(last, self.stage(x, *blocks))
+
+
+class DetectHead(Towers):
     """Box and class towers over every level.
 
     Args:
@@ -25,6 +35,7 @@ class DetectHead(Recomputing):
         cls: per level a tower that ends in a convolution to C channels.
         strides: input pixels per cell and level; only the start of the class biases depends on it.
         box_start: where box biases start.
+        extra: maps the levels to what the branch says beyond boxes (`heads.extra`).
     """
 
     def __init__(
@@ -34,10 +45,12 @@ class DetectHead(Recomputing):
         *,
         strides: Sequence[int],
         box_start: float,
+        extra: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.box = nn.ModuleList(box)
         self.cls = nn.ModuleList(cls)
+        self.extra = extra
         for tower in self.box:
             nn.init.constant_(_last(tower).bias, box_start)  # type: ignore[arg-type]
         for tower, stride in zip(self.cls, strides, strict=True):
@@ -66,16 +79,18 @@ class DetectHead(Recomputing):
         levels = range(len(self.cls))
         return tuple(f"{level}.{last}.{part}" for level in levels for part in ("weight", "bias"))
 
-    def forward(self, levels: Sequence[Tensor]) -> Branch:
-        """Maps the levels, finest first, to raw box and class maps."""
-        return Branch(
-            boxes=tuple(self._answer(tower, x) for tower, x in zip(self.box, levels, strict=True)),
-            scores=tuple(self._answer(tower, x) for tower, x in zip(self.cls, levels, strict=True)),
-        )
+    def forward(self, levels: Sequence[Tensor], *shared: Any) -> Branch:
+        """Maps the levels, finest first, to raw box and class maps.
 
-    def _answer(self, tower: nn.Module, x: Tensor) -> Tensor:
-        *blocks, last = tower.children()
-        return thrifty(last, self.stage(x, *blocks))
+        Args:
+            levels: maps of the neck.
+            shared: what the model computes once for all branches and `extra` takes.
+        """
+        return Branch(
+            boxes=tuple(self.answer(tower, x) for tower, x in zip(self.box, levels, strict=True)),
+            scores=tuple(self.answer(tower, x) for tower, x in zip(self.cls, levels, strict=True)),
+            extra=None if self.extra is None else self.extra(levels, *shared),
+        )
 
 
 def _last(tower: nn.Module) -> nn.Conv2d:
