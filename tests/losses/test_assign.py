@@ -116,7 +116,7 @@ def test_the_memory_of_pairs_stays_within_the_budget(mib: int) -> None:
     assert candidates._counts.sum() * PAIR_BYTES > 4 * mib * 2**20
     known = [*logits, predicted, *(x for x in vars(candidates).values() if isinstance(x, Tensor))]
     with MostBytes(known) as most:
-        assign(logits, predicted, candidates)
+        assign(logits, BoxOverlap(candidates, predicted), candidates)
     assert most.bytes < mib * 2**20 + 200 * len(candidates.cell)
 
 

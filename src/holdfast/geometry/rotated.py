@@ -101,7 +101,7 @@ def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
 
     Computed in float64 around the centre of `a`, so that far positions cost no digits.
     """
-    a, b = torch.broadcast_tensors(a.double(), b.double())
+    a, b = torch.broadcast_tensors(a.double(), b.double())  # type: ignore[no-untyped-call]
     origin = torch.cat((a[..., :2], torch.zeros_like(a[..., 2:])), -1)
     a, b = a - origin, b - origin
     inter = _intersection(a, b)

@@ -133,7 +133,7 @@ class Positives(NamedTuple):
 
     def columns(self, maps: Sequence[Tensor]) -> Tensor:
         """Channels (P, K) float32 of maps, per level (B, K, H, W), with gradients."""
-        places = zip(self.image.split(self.sizes), self.cell.split(self.sizes), strict=True)
+        places = zip(torch.split(self.image, self.sizes), torch.split(self.cell, self.sizes), strict=True)
         return torch.cat([take_columns(x, *place) for x, place in zip(maps, places, strict=True)])
 
 

@@ -215,9 +215,9 @@ class MaskOverlap:
         """IoU of masks; entries of one object follow each other."""
         windows = self.windows[anchor]  # (E, 4) y1, y2, x1, x2
         result = windows.new_zeros(len(target), dtype=torch.float32)
-        objects, counts = target.unique_consecutive(return_counts=True)
-        low = windows[:, ::2].split(counts.tolist())
-        high = windows[:, 1::2].split(counts.tolist())
+        objects, counts = torch.unique_consecutive(target, return_counts=True)
+        low = torch.split(windows[:, ::2], counts.tolist())
+        high = torch.split(windows[:, 1::2], counts.tolist())
         around = [torch.cat((a.amin(0), b.amax(0))) for a, b in zip(low, high, strict=True)]
         frames = torch.stack(around).tolist() if around else []
         start = 0

@@ -63,7 +63,7 @@ class KeypointCriterion(BranchCriterion):
         extra, truth = _keypoints(branch, targets)
         point, stride = candidates.point.unsqueeze(1), candidates.stride[:, None, None]
         found = candidate_columns(extra.points, candidates)
-        rows = [x.unflatten(1, (-1, extra.dims))[..., :2] for x in found]
+        rows = [torch.unflatten(x, 1, (-1, extra.dims))[..., :2] for x in found]
         points = (torch.cat(rows) + point) * stride if rows else truth.new_zeros(0, truth.shape[1], 2)
         boxes = BoxOverlap(candidates, self.predicted_boxes(branch, candidates))
         return KeypointOverlap(boxes, truth, targets.boxes.float(), points, self._sigmas(truth, extra.dims))
@@ -79,7 +79,7 @@ class KeypointCriterion(BranchCriterion):
         true_box = targets.boxes[positives.target].float() / positives.stride
         area = (true_box[:, 2:] - true_box[:, :2]).prod(1)
         true = truth[..., :2] / positives.stride.unsqueeze(1)
-        found = positives.columns(extra.points).unflatten(1, (-1, extra.dims))
+        found = torch.unflatten(positives.columns(extra.points), 1, (-1, extra.dims))
         points = found[..., :2] + positives.point.unsqueeze(1)  # (P, K, 2) in cells
 
         error = keypoint_errors(points, true, area, self._sigmas(keypoints, extra.dims))
@@ -102,13 +102,14 @@ class KeypointCriterion(BranchCriterion):
         """Sum, over labelled keypoints, of the negative logarithm of their likelihood."""
         if extra.sigmas is None or extra.log_density is None:
             return points.new_zeros(())
-        raw = positives.columns(extra.sigmas).unflatten(1, (-1, 2))[labelled]  # (N, 2)
+        raw = torch.unflatten(positives.columns(extra.sigmas), 1, (-1, 2))[labelled]  # (N, 2)
         sigma = raw.sigmoid().clamp(min=torch.finfo(torch.float32).tiny)
         error = ((points - true)[labelled] / (sigma + _EPS)).clamp(-_LARGEST_ERROR, _LARGEST_ERROR)
         density = extra.log_density(error).unsqueeze(1)
         term = sigma.log() - density + (2 * sigma).log() + error.abs()
         weights = term.new_tensor(_weights(labelled.shape[1])).expand(labelled.shape)[labelled]
-        return (term * weights.unsqueeze(1)).sum()
+        total: Tensor = (term * weights.unsqueeze(1)).sum()
+        return total
 
     def _sigmas(self, truth: Tensor, dims: int) -> Tensor:
         return truth.new_tensor(self.sigmas or keypoint_sigmas((truth.shape[1], dims)), dtype=torch.float32)

@@ -141,8 +141,8 @@ class _MaskBce(Function):
 def _groups(target: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Objects and the places of their anchors."""
     order = target.argsort(stable=True)
-    objects, counts = target[order].unique_consecutive(return_counts=True)
-    yield from zip(objects.tolist(), order.split(counts.tolist()), strict=True)
+    objects, counts = torch.unique_consecutive(target[order], return_counts=True)
+    yield from zip(objects.tolist(), torch.split(order, counts.tolist()), strict=True)
 
 
 def _masks(branch: Branch, targets: Targets) -> tuple[Masks, Tensor]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from holdfast.geometry.anchors import anchor_points
 from holdfast.geometry.nms import nms
-from holdfast.models.outputs import Branch, DetectOutputs, Outputs
+from holdfast.models.outputs import Branch, ClassOutputs, DetectOutputs, Outputs
 
 MAX_CANDIDATES = 30_000
 END_TO_END_ROWS = 300  # rows a one-to-one branch is cut to before thresholds, at least
@@ -53,6 +53,8 @@ def answer(
     """
     if isinstance(outputs, DetectOutputs):
         branch = outputs.main
+    elif isinstance(outputs, ClassOutputs):
+        raise TypeError("A classifier finds no boxes.")
     elif outputs.one_to_one is not None:
         return best_rows(
             outputs.one_to_one,

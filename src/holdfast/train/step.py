@@ -49,8 +49,11 @@ from holdfast.train.turns import Turns
 class Loss(Protocol):
     """A loss of `losses.detect`, for models whose forward returns the outputs it takes."""
 
-    terms: tuple[str, ...]
-    per_batch: bool
+    @property
+    def terms(self) -> tuple[str, ...]: ...
+
+    @property
+    def per_batch(self) -> bool: ...
 
     def __call__(self, outputs: Any, targets: Targets, *, progress: float = ...) -> Sequence[BranchLoss]: ...
 
