@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.api import Say, run_predict, run_train, run_val
+from holdfast.errors import SettingsError
 from holdfast.settings import DemoSettings, PredictSettings, TrainSettings, ValSettings
 from holdfast.val.run import ValResult
 
@@ -16,10 +17,17 @@ from holdfast.val.run import ValResult
 def run_demo(settings: DemoSettings, *, say: Say = print) -> ValResult:
     """Runs the demonstration in `settings.folder`, and returns the validation of the trained model."""
     from holdfast.data.shapes import write_demo
+    from holdfast.models.registry import family_of, resolve, smallest
 
+    model = resolve(settings.model) if settings.model else smallest(settings.task)
+    family = family_of(model)
+    if family.task != settings.task:
+        raise SettingsError(
+            f"{model} is for the task '{family.task}', not '{settings.task}'.", hint="Leave out one of them."
+        )
     folder = Path(settings.folder)
     say(f"1/4 drawing {settings.images} pictures in {folder / 'data'}")
-    data = write_demo(folder / "data", images=settings.images, seed=settings.seed)
+    data = write_demo(folder / "data", images=settings.images, seed=settings.seed, needs=family.needs)
     common: dict[str, Any] = {
         "device": settings.device,
         "imgsz": settings.imgsz,
@@ -27,9 +35,9 @@ def run_demo(settings: DemoSettings, *, say: Say = print) -> ValResult:
         "project": str(folder),
     }
 
-    say(f"2/4 training {settings.model} for {settings.epochs} epochs")
+    say(f"2/4 training {model} for {settings.epochs} epochs")
     training: dict[str, Any] = {
-        "model": settings.model,
+        "model": model,
         "data": data,
         "epochs": settings.epochs,
         "workers": settings.workers,
@@ -43,12 +51,13 @@ def run_demo(settings: DemoSettings, *, say: Say = print) -> ValResult:
     say(f"3/4 validating {run.best}")
     result = run_val(ValSettings(**common, model=str(run.best), data=str(data), name="val"), say=say)
 
-    pictures = data.parent / "images" / "val"
+    pictures = data / "val" if family.needs.whole else data.parent / "images" / "val"
     say(f"4/4 detecting on {pictures}")
     detecting: dict[str, Any] = {"model": run.best, "source": pictures, "name": "detect", "verbose": False}
     found, where = run_predict(PredictSettings(**common, **detecting), say=say)
 
     say(f"training: results.csv, results.png and weights/best.pt in {run.folder}")
-    say(f"pictures: {found} with boxes drawn in {where}")
-    say(f"accuracy: mAP50 {result.metrics.map50:.3f}, mAP50-95 {result.metrics.map:.3f}")
+    say(f"pictures: {found} with what was found drawn in {where}")
+    numbers = {name.removeprefix("metrics/"): value for name, value in result.metrics.results_dict.items()}
+    say("accuracy: " + ", ".join(f"{name} {value:.3f}" for name, value in numbers.items()))
     return result

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from holdfast.errors import SettingsError, WeightsError
 from holdfast.models.detector import Detector
-from holdfast.models.registry import build, from_header, recognise, resolve, tasks
+from holdfast.models.registry import build, finds_keypoints, from_header, recognise, resolve, tasks
 from holdfast.weights.digest import is_intact
 from holdfast.weights.official import OfficialCheckpoint, keypoint_shape, read_official
 from holdfast.weights.store import OFFICIAL_FORM, read_safetensors
@@ -58,6 +58,7 @@ def load_model(
     classes: int | None = None,
     names: Mapping[int, str] | None = None,
     weights: str | Path | None = None,
+    keypoints: tuple[int, int] | None = None,
 ) -> LoadedModel:
     """Builds the model that `source` names or holds.
 
@@ -66,6 +67,7 @@ def load_model(
         classes: class count to build for; by default that of the file, of `names`, or 80. With another count
             than the file's, what fits is transferred.
         names: class names; by default those of the file when the count agrees.
+        keypoints: keypoints and numbers per keypoint to build for; counts for models that find keypoints.
         weights: a file, of which everything that fits is copied into the model that `source` names.
 
     Raises:
@@ -76,8 +78,8 @@ def load_model(
         giver = load_model(weights)  # with its own classes: only what it really holds is counted as moved
         named = not Path(source).is_file()
         if named and resolve(str(source)) == giver.model.name:
-            return load_model(weights, classes=classes, names=names)
-        target = load_model(source, classes=classes, names=names)
+            return load_model(weights, classes=classes, names=names, keypoints=keypoints)
+        target = load_model(source, classes=classes, names=names, keypoints=keypoints)
         model = _widened(target.model, giver.model) if named else target.model
         transfer = load_official_state_dict(model, official_state_dict(giver.model), names=giver.model.names)
         return LoadedModel(model, transfer, f"{target.origin}, filled from {giver.origin}: {transfer}")
@@ -88,14 +90,15 @@ def load_model(
     if not path.is_file():
         if suffix in (".pt", ".pth", ".safetensors", ".ckpt"):
             raise WeightsError(f"There is no weight file '{source}'.", hint=_name_hint(path))
-        return LoadedModel(build(str(source), classes or 80, names=names), None, "random weights")
+        return _random(str(source), classes, names, keypoints)
     if suffix == ".safetensors":
         tensors, header = read_safetensors(path)
         if header and header.get("form") != OFFICIAL_FORM:
-            return _from_own(path, tensors, header, classes, names, "safetensors")
-        return _from_official(path, _described(tensors, header), classes, names, "official tensors")
+            return _from_own(path, tensors, header, classes, names, keypoints, "safetensors")
+        described = _described(tensors, header)
+        return _from_official(path, described, classes, names, keypoints, "official tensors")
     if suffix in (".yaml", ".yml"):
-        return LoadedModel(build(path.name, classes or 80, names=names), None, "random weights")
+        return _random(path.name, classes, names, keypoints)
     checkpoint = read_checkpoint(path)
     if checkpoint is not None:
         if not is_intact(checkpoint):
@@ -107,10 +110,10 @@ def load_model(
         tensors = checkpoint["ema"] if averaged else checkpoint["weights"]
         kind = "checkpoint, averaged weights" if averaged else "checkpoint"
         header = {**checkpoint["model"], "imgsz": checkpoint.get("settings", {}).get("imgsz")}
-        return _from_own(path, tensors, header, classes, names, kind)
+        return _from_own(path, tensors, header, classes, names, keypoints, kind)
     official = read_official(path)
     kind = "official checkpoint, averaged weights" if official.source == "ema" else "official checkpoint"
-    return _from_official(path, official, classes, names, kind)
+    return _from_official(path, official, classes, names, keypoints, kind)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -144,12 +147,20 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     return content
 
 
+def _random(
+    name: str, classes: int | None, names: Mapping[int, str] | None, keypoints: tuple[int, int] | None
+) -> LoadedModel:
+    own = keypoints if finds_keypoints(name) else None
+    return LoadedModel(build(name, classes or 80, names=names, keypoints=own), None, "random weights")
+
+
 def _from_own(
     path: Path,
     tensors: Mapping[str, Tensor],
     header: Mapping[str, Any],
     classes: int | None,
     names: Mapping[int, str] | None,
+    keypoints: tuple[int, int] | None,
     kind: str,
 ) -> LoadedModel:
     stored = int(header.get("classes", 80))
@@ -157,8 +168,11 @@ def _from_own(
     wanted = classes or stored
     if names is None and wanted == stored:
         names = stored_names
-    model = from_header({**header, "classes": wanted, "names": names})
-    transfer = load_own_state_dict(model, tensors, names=stored_names, strict=wanted == stored)
+    known = header.get("keypoints")
+    same = wanted == stored and (not known or not keypoints or list(keypoints) == list(known))
+    shape = known and (keypoints or known)
+    model = from_header({**header, "classes": wanted, "names": names, "keypoints": shape})
+    transfer = load_own_state_dict(model, tensors, names=stored_names, strict=same)
     return LoadedModel(model, transfer, f"{path} ({kind}, {transfer})", _size(header.get("imgsz")))
 
 
@@ -167,6 +181,7 @@ def _from_official(
     official: OfficialCheckpoint,
     classes: int | None,
     names: Mapping[int, str] | None,
+    asked: tuple[int, int] | None,
     kind: str,
 ) -> LoadedModel:
     tensors, stored_names = official.state_dict, official.names
@@ -182,6 +197,7 @@ def _from_official(
     keypoints = layout.keypoints
     if keypoints and official.keypoints and math.prod(official.keypoints) == math.prod(keypoints):
         keypoints = official.keypoints  # a deployed file's tensors leave a doubt
+    keypoints = keypoints and (asked or keypoints)
     # The file's widths also for another class count, so that all but the last class layers transfer.
     model = build(
         layout.name, wanted, names=names, class_width=layout.class_width, box_groups=layout.box_groups,

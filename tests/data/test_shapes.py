@@ -36,7 +36,8 @@ def test_same_seed_same_files(tmp_path: Path) -> None:
 
 def test_boxes_fit_the_drawn_shapes() -> None:
     for number in range(12):
-        image, classes, boxes = draw_scene(0, 0, number)
+        image, objects = draw_scene(0, 0, number)
+        classes, boxes = objects.classes, objects.boxes
         assert len(classes) == len(boxes)
         assert (number % 12 == 11) == (len(boxes) == 0)
         if len(boxes):

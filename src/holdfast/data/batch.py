@@ -20,6 +20,7 @@ from torch import Tensor
 
 from holdfast.data.letterbox import Letterbox
 from holdfast.data.samples import Sample
+from holdfast.geometry.rotated import smallest_rotated
 from holdfast.geometry.targets import Targets
 
 _NO_CLASSES = np.zeros(0, np.int64)
@@ -90,6 +91,8 @@ def scaled(images: Tensor, *, dtype: torch.dtype, channels_last: bool) -> Tensor
 def collate(buffer: Tensor, samples: Sequence[Sample], paths: list[str]) -> Batch:
     """Joins samples, of which there may be none, that were drawn into `buffer` (B, H, W, 3).
 
+    Targets have what the objects of the samples have.
+
     In numpy: an operator of PyTorch that wakes its threads for a hundred numbers costs more than a sample.
     """
     counts = [len(sample.classes) for sample in samples]
@@ -97,7 +100,12 @@ def collate(buffer: Tensor, samples: Sequence[Sample], paths: list[str]) -> Batc
         torch.from_numpy(np.repeat(np.arange(len(samples), dtype=np.int64), counts)),
         torch.from_numpy(np.concatenate([_NO_CLASSES, *(sample.classes for sample in samples)])),
         torch.from_numpy(np.concatenate([_NO_BOXES, *(sample.boxes for sample in samples)])),
+        keypoints=_joined([sample.objects.keypoints for sample in samples]),
+        masks=_stacked([sample.masks for sample in samples]),
     )
+    corners = _joined([sample.objects.corners for sample in samples])
+    if corners is not None:
+        targets = targets._replace(rotated=smallest_rotated(corners))
     letterboxes = [sample.letterbox for sample in samples if sample.letterbox is not None]
     return Batch(
         images=buffer.permute(0, 3, 1, 2),
@@ -107,3 +115,15 @@ def collate(buffer: Tensor, samples: Sequence[Sample], paths: list[str]) -> Batc
         paths=paths,
         unread={at: sample.unread for at, sample in enumerate(samples) if sample.unread},
     )
+
+
+def _joined(parts: Sequence[npt.NDArray[np.float32] | None]) -> Tensor | None:
+    """Rows of all parts, or None where they have none."""
+    known = [part for part in parts if part is not None]
+    return torch.from_numpy(np.concatenate(known)) if known else None
+
+
+def _stacked(parts: Sequence[npt.NDArray[np.int16] | None]) -> Tensor | None:
+    """(B, H, W) of parts (H, W), or None where there are none."""
+    known = [part for part in parts if part is not None]
+    return torch.from_numpy(np.stack(known)) if known else None

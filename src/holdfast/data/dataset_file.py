@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from holdfast.data.class_folders import class_names, class_splits
 from holdfast.data.safe_yaml import kind, read_mapping, show
 from holdfast.errors import DataError, did_you_mean
 
@@ -49,6 +50,7 @@ class DatasetFile:
         keypoints: (count, numbers per point) of pose data sets.
         image_folders: per split the folders in which images of a COCO json are looked for first.
         flip_idx: which keypoint each becomes in a mirror, of pose data sets that say so.
+        class_folders: whether the splits are folders of classes, and images have no objects.
     """
 
     path: Path
@@ -60,6 +62,7 @@ class DatasetFile:
     keypoints: tuple[int, int] | None = None
     flip_idx: tuple[int, ...] | None = None
     image_folders: dict[str, list[Path]] = field(default_factory=dict)
+    class_folders: bool = False
 
     def split(self, name: str) -> list[Path]:
         """Returns the sources of a split.
@@ -82,16 +85,21 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
     """Reads a data set description.
 
     Args:
-        source: the yaml file, or a folder that holds `data.yaml`.
+        source: the yaml file, or a folder that holds `data.yaml` or folders of classes (`class_folders.py`).
 
     Raises:
         DataError: missing or unreadable file, unsafe or broken yaml, no class names, `nc` that disagrees.
     """
-    path = _find(Path(source).expanduser())
+    folder = Path(source).expanduser()
+    if folder.is_dir() and not any(folder.glob("*.y*ml")) and (classes := class_splits(folder)):
+        names = dict(enumerate(class_names(classes["train"])))
+        splits = {split: [place.resolve()] for split, place in classes.items()}
+        return DatasetFile(folder.resolve(), folder.resolve(), names, splits, class_folders=True)
+    path = _find(folder)
     content = read_mapping(path)
     names = _names(content, path)
     root, tried = _root(content, path)
-    splits: dict[str, list[Path]] = {}
+    splits = {}
     folders: dict[str, list[Path]] = {}
     faults: dict[str, DataError] = {}
     for split in SPLITS:

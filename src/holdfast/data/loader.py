@@ -17,6 +17,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from holdfast.data.batch import Batch, Buffers, collate
 from holdfast.data.files import TimedFiles
 from holdfast.data.helpers import Helpers
 from holdfast.data.image import Image
+from holdfast.data.rasterise import numbered
 from holdfast.data.samples import EvalSamples, Sample, TrainSamples
 from holdfast.data.upload import uploaded
 from holdfast.data.workers import WorkerLost, Workers
@@ -84,6 +86,7 @@ class _Maker:
         files: TimedFiles,
         say: Callable[[str], None],
         news: Callable[[], list[str]],
+        mask_stride: int,
     ) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
@@ -95,6 +98,7 @@ class _Maker:
         self.files = files
         self.say = say
         self.news = news
+        self.mask_stride = mask_stride
         self._said: set[str] = set()
         self._workers: Workers[Sample] = Workers(workers)
 
@@ -121,7 +125,10 @@ class _Maker:
             for shape, positions in itertools.islice(waiting, 1):
                 buffer = self.buffers.take(len(positions), *shape)
                 rows = buffer.numpy()
-                parts = [self._start(partial(make, at, rows[i])) for i, at in enumerate(positions)]
+                parts = [
+                    self._start(partial(_finished, make, at, rows[i], self.mask_stride))
+                    for i, at in enumerate(positions)
+                ]
                 pending.append((buffer, parts))
 
         try:
@@ -184,6 +191,7 @@ class TrainLoader:
         part, parts: which of how many parts of each batch to make. The parts of a batch of n images are as
             equal as can be and make up the batch in their order; some are empty where n < parts.
         device: a CUDA device that images are copied to, one batch ahead; None leaves them on the host.
+        mask_stride: image pixels per pixel of the targets' masks; 0 makes none.
     """
 
     def __init__(
@@ -200,6 +208,7 @@ class TrainLoader:
         part: int = 0,
         parts: int = 1,
         device: torch.device | None = None,
+        mask_stride: int = 0,
     ) -> None:
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, got {batch}")
@@ -212,7 +221,15 @@ class TrainLoader:
         self.parts = parts
         self.device = device
         self._helpers = Helpers(samples) if processes else None
-        self._maker = _Maker(workers, ahead=ahead, pin=pin, files=samples.files, say=say, news=self._news)
+        self._maker = _Maker(
+            workers,
+            ahead=ahead,
+            pin=pin,
+            files=samples.files,
+            say=say,
+            news=self._news,
+            mask_stride=mask_stride,
+        )
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
@@ -288,6 +305,7 @@ class EvalLoader:
         pin: page-locked memory, for copies to a GPU that overlap with its work.
         say: told of workers that were replaced.
         part, parts: make only the batches `part`, `part + parts`, ... of all.
+        mask_stride: as of `TrainLoader`.
     """
 
     def __init__(
@@ -301,6 +319,7 @@ class EvalLoader:
         say: Callable[[str], None] = lambda text: None,
         part: int = 0,
         parts: int = 1,
+        mask_stride: int = 0,
     ) -> None:
         if batch != samples.batch:
             raise ValueError(f"batch is {batch}, but the samples were shaped for batches of {samples.batch}")
@@ -310,7 +329,15 @@ class EvalLoader:
         self.batch = batch
         self.part = part
         self.parts = parts
-        self._maker = _Maker(workers, ahead=ahead, pin=pin, files=samples.files, say=say, news=list)
+        self._maker = _Maker(
+            workers,
+            ahead=ahead,
+            pin=pin,
+            files=samples.files,
+            say=say,
+            news=list,
+            mask_stride=mask_stride,
+        )
 
     def __len__(self) -> int:
         return len(range(self.part * self.batch, len(self.samples), self.parts * self.batch))
@@ -342,6 +369,14 @@ class EvalLoader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _finished(make: Make, at: int, out: Image, mask_stride: int) -> Sample:
+    """Makes a sample, and its masks where they are asked for."""
+    sample = make(at, out)
+    if not mask_stride:
+        return sample
+    return replace(sample, masks=numbered(sample.objects, *out.shape[:2], stride=mask_stride))
 
 
 def _name_file(error: Exception, path: str) -> None:

@@ -51,6 +51,7 @@ class Sample:
         index: index of the image in the data set.
         letterbox: the way back to the original image (evaluation only).
         unread: why the image could not be read (evaluation only): then `image` is plain gray without objects.
+        masks: which object is seen where, as `rasterise.numbered` has it, or None.
     """
 
     image: Image
@@ -58,6 +59,7 @@ class Sample:
     index: int
     letterbox: Letterbox | None = None
     unread: str = ""
+    masks: npt.NDArray[np.int16] | None = None
 
     @property
     def classes(self) -> Classes:

@@ -76,7 +76,7 @@ def scan(images: Sequence[bytes | CocoImage], rules: Rules, min_items: int) -> S
     places = LabelPlaces()
     for entry in images:
         image = entry if isinstance(entry, bytes) else entry.path
-        size = _usable_size(image, problems)
+        size = usable_size(image, problems)
         if size is None:
             continue
         if isinstance(entry, bytes):
@@ -116,7 +116,8 @@ def show(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")
 
 
-def _usable_size(image: bytes, problems: Problems) -> tuple[int, int] | None:
+def usable_size(image: bytes, problems: Problems) -> tuple[int, int] | None:
+    """Upright height and width of an image; None, and a note, where it cannot be used."""
     try:
         size = read_size(os.fsdecode(image))
     except DataError as error:

@@ -1,96 +1,196 @@
 """A generated data set of drawn shapes: something to train on where there is no data and no network.
 
 Discs, squares and triangles of many sizes and angles on textured gray backgrounds, in images of several
-shapes. Like
-traffic signs, each class keeps to its own part of the colour circle: a small model from random weights can
-tell them apart after a few hundred steps, which form alone does not allow. Clutter (lines and specks of any
-colour) belongs to no class, and some images hold no object. Every picture is a function of (seed, split,
-number).
+shapes. Like traffic signs, each class keeps to its own part of the colour circle: a small model from random
+weights can tell them apart after a few hundred steps, which form alone does not allow. Clutter (lines and
+specks of any colour) belongs to no class, and some images hold no object. Labels are boxes, outlines,
+keypoints (marks on the shapes), oriented boxes (of slim shapes) or the class of the one shape of an image.
+Every picture is a function of (seed, split, number).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.data.image import Image
+from holdfast.data.objects import Objects
 from holdfast.data.random import draws
+from holdfast.geometry.targets import BOXES, Needs
 
+KEYPOINTS = 3  # the middle of a shape and two marks
 NAMES = {0: "disc", 1: "square", 2: "triangle"}
 _HUES = (0, 108, 50)  # red, blue, green-yellow on OpenCV's circle of 180
 _SIZES = ((320, 320), (320, 256), (256, 320), (320, 240), (240, 320), (288, 320))  # height, width
 _TRIES = 40
+_SLIM = 0.5  # width of shapes with a direction, as a part of their length
 _BACKGROUND_EVERY = 12  # one image in so many has no object
 
 
-def write_demo(folder: Path | str, *, images: int = 128, seed: int = 0) -> Path:
-    """Writes the data set in YOLO layout: images/{train,val}, labels/{train,val}, data.yaml.
+class Scene(NamedTuple):
+    """A picture and what is on it.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        objects: in pixels; outlines always, keypoints and corners where they were asked for.
+    """
+
+    image: Image
+    objects: Objects
+
+
+def write_demo(folder: Path | str, *, images: int = 128, seed: int = 0, needs: Needs = BOXES) -> Path:
+    """Writes the data set: images/{train,val}, labels/{train,val} and data.yaml, or folders of classes.
 
     Args:
         folder: where to; made when missing, files of the same name are replaced.
         images: how many in all; a fifth goes to validation.
         seed: same seed, same files.
+        needs: what the labels hold, of the model that they are for.
 
     Returns:
-        The path of data.yaml.
+        What `data` is to be: the path of data.yaml, or the folder that holds those of the splits.
     """
     root = Path(folder)
     val = max(images // 5, 1)
     for split_number, (split, count) in enumerate((("train", max(images - val, 1)), ("val", val))):
-        for kind in ("images", "labels"):
-            (root / kind / split).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            image, classes, boxes = draw_scene(seed, split_number, number)
-            height, width = image.shape[:2]
-            done, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-            assert done
-            (root / "images" / split / f"{number:04d}.jpg").write_bytes(data.tobytes())
-            rows = [
-                f"{label} {(x0 + x1) / 2 / width:.6f} {(y0 + y1) / 2 / height:.6f} "
-                f"{(x1 - x0) / width:.6f} {(y1 - y0) / height:.6f}\n"
-                for label, (x0, y0, x1, y1) in zip(classes.tolist(), boxes.tolist(), strict=True)
-            ]
-            (root / "labels" / split / f"{number:04d}.txt").write_text("".join(rows), encoding="utf-8")
+            if needs.whole:
+                scene = draw_one(seed, split_number, number)
+                _write_image(root / split / NAMES[int(scene.objects.classes[0])] / f"{number:04d}.jpg", scene)
+                continue
+            scene = draw_scene(seed, split_number, number, needs=needs)
+            _write_image(root / "images" / split / f"{number:04d}.jpg", scene)
+            path = root / "labels" / split / f"{number:04d}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(_rows(scene, needs)), encoding="utf-8")
+    if needs.whole:
+        return root
     names = "".join(f"  {index}: {name}\n" for index, name in NAMES.items())
+    pose = f"kpt_shape: [{KEYPOINTS}, 3]\nflip_idx: {list(range(KEYPOINTS))}\n" if needs.keypoints else ""
     path = root / "data.yaml"
-    path.write_text(f"path: .\ntrain: images/train\nval: images/val\nnames:\n{names}", encoding="utf-8")
+    path.write_text(f"path: .\ntrain: images/train\nval: images/val\n{pose}names:\n{names}", encoding="utf-8")
     return path
 
 
-def draw_scene(
-    seed: int, split: int, number: int
-) -> tuple[Image, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def _write_image(path: Path, scene: Scene) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(".jpg", scene.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    assert done
+    path.write_bytes(data.tobytes())
+
+
+def _rows(scene: Scene, needs: Needs) -> Iterator[str]:
+    """Label rows: corners, outlines, or boxes and keypoints."""
+    objects = scene.objects
+    height, width = scene.image.shape[:2]
+    for number, label in enumerate(objects.classes.tolist()):
+        if objects.corners is not None or needs.mask_stride:
+            around = objects.outline(number) if objects.corners is None else objects.corners[number]
+            values = (around / (width, height)).ravel().tolist()
+        else:
+            x0, y0, x1, y1 = objects.boxes[number].tolist()
+            values = [(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height]
+        if objects.keypoints is not None:
+            values += (objects.keypoints[number] / (width, height, 1)).ravel().tolist()
+        yield f"{label} {' '.join(f'{value:.6f}' for value in values)}\n"
+
+
+def draw_scene(seed: int, split: int, number: int, *, needs: Needs = BOXES) -> Scene:
     """Draws one picture.
 
-    Returns:
-        (H, W, 3) uint8 RGB, classes (M,) int64, boxes (M, 4) float32 xyxy in pixels.
+    Args:
+        needs: with keypoints each shape has a white and a black mark; rotated ones are half as wide as long.
     """
     rng = draws(seed, split, number, 0)
     height, width = _SIZES[int(rng.random() * len(_SIZES))]
     image = _background(rng, height, width)
     _clutter(rng, image)
-    classes: list[int] = []
-    boxes: list[tuple[float, float, float, float]] = []
+    drawn: list[_Shape] = []
     wanted = 0 if number % _BACKGROUND_EVERY == _BACKGROUND_EVERY - 1 else 2 + int(rng.random() * 4)
     for _ in range(_TRIES):
-        if len(boxes) == wanted:
+        if len(drawn) == wanted:
             break
         label = int(rng.random() * len(NAMES))
         radius = 17.0 * (66.0 / 17.0) ** rng.random()  # as many small as large ones
         x = radius + rng.random() * (width - 2 * radius)
         y = radius + rng.random() * (height - 2 * radius)
-        outline = _outline(label, x, y, radius, rng.random() * 2 * math.pi)
-        box = (*outline.min(axis=0).tolist(), *outline.max(axis=0).tolist())
-        if any(_overlap(box, other) > 0.08 for other in boxes):
+        shape = _Shape.of(label, x, y, radius, rng.random() * 2 * math.pi, _SLIM if needs.rotated else 1.0)
+        if any(_overlap(shape.box, other.box) > 0.08 for other in drawn):
             continue
-        _draw(rng, image, outline, label, radius)
-        classes.append(label)
-        boxes.append(box)
-    return image, np.array(classes, dtype=np.int64), np.array(boxes, dtype=np.float32).reshape(-1, 4)
+        _draw(rng, image, shape.outline, label, radius)
+        if needs.keypoints:
+            _mark(image, shape.marks, radius)
+        drawn.append(shape)
+    return Scene(image, _objects(drawn, needs))
+
+
+def draw_one(seed: int, split: int, number: int) -> Scene:
+    """Draws a picture of one shape, for a classifier."""
+    rng = draws(seed, split, number, 0)
+    height, width = (side // 2 for side in _SIZES[int(rng.random() * len(_SIZES))])
+    image = _background(rng, height, width)
+    _clutter(rng, image)
+    label = int(rng.random() * len(NAMES))
+    radius = (0.25 + 0.2 * rng.random()) * min(height, width)
+    x, y = width * (0.4 + 0.2 * rng.random()), height * (0.4 + 0.2 * rng.random())
+    shape = _Shape.of(label, x, y, radius, rng.random() * 2 * math.pi, 1.0)
+    _draw(rng, image, shape.outline, label, radius)
+    return Scene(image, _objects([shape], BOXES))
+
+
+class _Shape(NamedTuple):
+    label: int
+    outline: npt.NDArray[np.float64]  # (p, 2)
+    corners: npt.NDArray[np.float64]  # (4, 2) of the rectangle around it along its own axes
+    marks: npt.NDArray[np.float64]  # (KEYPOINTS, 2) middle, white mark, black mark
+
+    @property
+    def box(self) -> tuple[float, ...]:
+        return (*self.outline.min(axis=0).tolist(), *self.outline.max(axis=0).tolist())
+
+    @staticmethod
+    def of(label: int, x: float, y: float, radius: float, turn: float, slim: float) -> _Shape:
+        """A shape within a circle of `radius` around (x, y), `slim` times as wide as long."""
+        corners = (72, 4, 3)[label]
+        first = math.pi / 4 if slim < 1 and corners == 4 else 0.0  # a slim square is a bar
+        angles = first + np.arange(corners) * (2 * math.pi / corners)
+        own = np.stack([radius * np.cos(angles), slim * radius * np.sin(angles)], axis=1)
+        low, high = own.min(axis=0), own.max(axis=0)
+        around = np.array([low, (high[0], low[1]), high, (low[0], high[1])])
+        marks = np.array([[0.0, 0.0], [0.4 * radius, 0.0], [-0.4 * radius, 0.0]])
+        cos, sin = math.cos(turn), math.sin(turn)
+        turned = (points @ np.array([[cos, sin], [-sin, cos]]) + (x, y) for points in (own, around, marks))
+        return _Shape(label, *turned)
+
+
+def _objects(drawn: list[_Shape], needs: Needs) -> Objects:
+    count = len(drawn)
+    none = np.zeros((0, 2))
+    keypoints = np.full((count, KEYPOINTS, 3), 2, np.float32)
+    for number, shape in enumerate(drawn):
+        keypoints[number, :, :2] = shape.marks
+    return Objects(
+        np.array([shape.label for shape in drawn], np.int64),
+        np.array([shape.box for shape in drawn], np.float32).reshape(-1, 4),
+        np.concatenate([none, *(shape.outline for shape in drawn)]).astype(np.float32),
+        np.cumsum([0, *(len(shape.outline) for shape in drawn)], dtype=np.int64),
+        keypoints if needs.keypoints else None,
+        np.array([shape.corners for shape in drawn], np.float32).reshape(-1, 4, 2) if needs.rotated else None,
+    )
+
+
+def _mark(image: Image, marks: npt.NDArray[np.float64], radius: float) -> None:
+    """Puts a white and a black spot on a shape."""
+    for (x, y), level in zip(marks[1:].tolist(), (255, 0), strict=True):
+        spot = round((x - 0.5) * 16), round((y - 0.5) * 16)
+        cv2.circle(image, spot, round(radius * 0.16 * 16), (level, level, level), -1, cv2.LINE_AA, shift=4)
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> Image:
@@ -119,13 +219,6 @@ def _clutter(rng: np.random.Generator, image: Image) -> None:
 def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
     red, green, blue = (rng.random(3) * 256).astype(int).tolist()
     return red, green, blue
-
-
-def _outline(label: int, x: float, y: float, radius: float, turn: float) -> npt.NDArray[np.float64]:
-    """Returns the corners (K, 2) of a shape within a circle of `radius` around (x, y)."""
-    corners = (72, 4, 3)[label]
-    angles = turn + np.arange(corners) * (2 * math.pi / corners)
-    return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1)
 
 
 def _draw(

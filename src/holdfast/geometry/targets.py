@@ -11,6 +11,25 @@ import torch
 from torch import Tensor
 
 
+class Needs(NamedTuple):
+    """What the loss of a model reads of `Targets` beyond image, class and box.
+
+    Attributes:
+        mask_stride: input pixels per pixel of masks; 0 without masks.
+        keypoints: whether it reads keypoints.
+        rotated: whether it reads rotated boxes.
+        whole: an image has one class and no objects.
+    """
+
+    mask_stride: int = 0
+    keypoints: bool = False
+    rotated: bool = False
+    whole: bool = False
+
+
+BOXES = Needs()  # of a detector
+
+
 class Targets(NamedTuple):
     """Objects of a batch, sorted by image; of a classifier one per image, its class.
 

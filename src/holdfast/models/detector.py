@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from holdfast.errors import SettingsError
+from holdfast.geometry.targets import BOXES, Needs
 from holdfast.models.heads.detect import DetectHead
 from holdfast.models.outputs import DetectOutputs, Extra, Outputs
 from holdfast.models.published import KeyMap, Layout
@@ -39,6 +40,8 @@ class Detector(nn.Module, ABC):
         reg_max: bins per box side; 1 means that maps hold the distance itself.
         outputs: type of what `forward` returns.
         extra: type of what its branches say beyond boxes, if anything.
+        needs: what its loss reads of targets, which the labels of a data set must hold then.
+        own_imgsz: side of the input, pixels, where none is named; None for that of the settings.
         default_keypoints: keypoints and numbers per keypoint unless `build` is told others; None for models
             without.
         long_run_optimizer: what the family is published with; `optimizer=auto` takes it for long runs.
@@ -53,6 +56,8 @@ class Detector(nn.Module, ABC):
     reg_max: ClassVar[int] = 16
     outputs: ClassVar[type[Outputs]] = DetectOutputs
     extra: ClassVar[type[Extra] | None] = None
+    needs: ClassVar[Needs] = BOXES
+    own_imgsz: ClassVar[int | None] = None
     default_keypoints: ClassVar[tuple[int, int] | None] = None
     long_run_optimizer: ClassVar[str] = "SGD"
 

@@ -38,6 +38,17 @@ def tasks() -> tuple[str, ...]:
     return tuple(dict.fromkeys(family.task for family in FAMILIES))
 
 
+def smallest(task: str) -> str:
+    """The smallest model of the first family with a task of `tasks`."""
+    return next(family for family in FAMILIES if family.task == task).published[0]
+
+
+def family_of(name: str) -> type[Detector]:
+    """The family of a name that `resolve` accepts."""
+    known = resolve(name)
+    return next(family for family in FAMILIES if known in family.published)
+
+
 def resolve(name: str) -> str:
     """The published name for `yolov9-s`, `yolov9s`, `yolov9-s.yaml` or `models/detect/yolov9-s.yaml`.
 
@@ -54,6 +65,11 @@ def resolve(name: str) -> str:
             return known
     near = did_you_mean(stem, available())
     raise SettingsError(f"There is no model '{name}'.{near}", hint=f"Known models: {', '.join(available())}.")
+
+
+def finds_keypoints(name: str) -> bool:
+    """Whether the model of a name that `resolve` accepts finds keypoints."""
+    return family_of(name).default_keypoints is not None
 
 
 def build(
@@ -88,7 +104,7 @@ def build(
         raise SettingsError(
             f"{classes} classes need names for 0..{classes - 1}, but names has {len(names)} entries."
         )
-    family = next(family for family in FAMILIES if known in family.published)
+    family = family_of(known)
     more: dict[str, Any] = {"class_width": class_width, "box_groups": box_groups}
     if keypoints is not None:
         if family.default_keypoints is None:

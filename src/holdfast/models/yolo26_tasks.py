@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from holdfast.errors import SettingsError
+from holdfast.geometry.targets import Needs
 from holdfast.models.detector import Detector
 from holdfast.models.heads.extra import AngleTowers, KeypointTowers, MaskTowers
 from holdfast.models.heads.flow import Flow
@@ -40,6 +41,7 @@ class YOLO26Segment(YOLO26):
     default = "yolo26n-seg"
     task = "segment"
     extra = Masks
+    needs = Needs(mask_stride=4)
 
     def __init__(
         self,
@@ -111,6 +113,7 @@ class YOLO26Pose(YOLO26):
     default = "yolo26n-pose"
     task = "pose"
     extra = Keypoints
+    needs = Needs(keypoints=True)
     default_keypoints = (17, 3)
 
     def __init__(
@@ -197,6 +200,7 @@ class YOLO26Rotated(YOLO26):
     default = "yolo26n-obb"
     task = "obb"
     extra = Angles
+    needs = Needs(rotated=True)
 
     def __init__(
         self,
@@ -247,6 +251,8 @@ class YOLO26Classify(Detector):
     published = tuple(f"yolo26{size}-cls" for size in SPECS)
     default = "yolo26n-cls"
     task = "classify"
+    needs = Needs(whole=True)
+    own_imgsz = 224
     reg_max = 1
     outputs = ClassOutputs
     long_run_optimizer = "MuSGD"

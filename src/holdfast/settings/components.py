@@ -226,6 +226,10 @@ class LossSettings(Settings):
     box: float = Field(7.5, ge=0, description="gain of the box overlap loss")
     cls: float = Field(0.5, ge=0, description="gain of the class loss")
     dfl: float = Field(1.5, ge=0, description="gain of the distance loss (distribution, or L1 in YOLO26)")
+    pose: float = Field(12.0, ge=0, description="gain of the loss of keypoint places")
+    kobj: float = Field(1.0, ge=0, description="gain of the loss of whether keypoints are labelled")
+    rle: float = Field(1.0, ge=0, description="gain of the loss of how likely keypoint errors are")
+    angle: float = Field(1.0, ge=0, description="gain of the loss of the angles of oriented boxes")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="how far class targets move towards one half")
 
 
@@ -400,7 +404,9 @@ class DemoRunSettings(Settings):
 
     title: ClassVar[str] = "Demo"
     folder: Text = Field("demo", description="folder for the drawn data set and the runs")
-    model: Text = Field("yolov9-t", description="model name to train from random weights")
+    task: Literal["detect", "segment", "pose", "obb", "classify"] = Field(
+        "detect", description="what the model learns: boxes, masks, keypoints, oriented boxes or classes")
+    model: Text = Field("", description="model name to train from random weights; empty: the task's smallest")
     images: int = Field(240, ge=8, description="pictures to draw, one in five for validation")
     epochs: int = Field(20, ge=1, description="passes over the training images")
     imgsz: int = Field(160, ge=32, le=8192, description="side of the input in pixels")

@@ -7,7 +7,7 @@ index), so a loop that starts at epoch e does what an uninterrupted one would ha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,14 +27,16 @@ from holdfast.train.saver import Saver
 from holdfast.train.schedule import Schedule
 from holdfast.train.step import Outcome, Stepper
 
-METRICS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
 
+def columns(stepper: Stepper, metrics: Sequence[str]) -> tuple[str, ...]:
+    """Header of results.csv: losses by the names of their terms, one learning rate per parameter group.
 
-def columns(stepper: Stepper) -> tuple[str, ...]:
-    """Header of results.csv: losses by the names of their terms, one learning rate per parameter group."""
+    Args:
+        metrics: names of what a validation finds.
+    """
     losses = [[f"{split}/{term}_loss" for term in stepper.loss.terms] for split in ("train", "val")]
     rates = [f"lr/pg{number}" for number in range(len(stepper.optimizer.param_groups))]
-    return ("epoch", "time", *losses[0], *METRICS, *losses[1], *rates)
+    return ("epoch", "time", *losses[0], *metrics, *losses[1], *rates)
 
 
 class Validation(Protocol):

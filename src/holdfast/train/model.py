@@ -15,7 +15,13 @@ from holdfast.train.freeze import freeze
 
 
 def starting_model(
-    model: str, *, named: bool, weights: str, pretrained: bool | str, names: Mapping[int, str]
+    model: str,
+    *,
+    named: bool,
+    weights: str,
+    pretrained: bool | str,
+    names: Mapping[int, str],
+    keypoints: tuple[int, int] | None = None,
 ) -> LoadedModel:
     """Returns the model to train: `model` filled with what fits of `weights`, or that of `weights` alone.
 
@@ -25,16 +31,17 @@ def starting_model(
         weights: a file, or empty.
         pretrained: False drops what a file holds; a file means `weights`.
         names: class names of the data set.
+        keypoints: (count, numbers per point) of the data set; counts for models that find keypoints.
 
     Raises:
         WeightsError: a file cannot be used.
     """
     weights = weights or (pretrained if isinstance(pretrained, str) else "")
     if weights and not named:
-        return load_model(weights, names=names)
-    loaded = load_model(model, names=names, weights=weights or None)
+        return load_model(weights, names=names, keypoints=keypoints)
+    loaded = load_model(model, names=names, weights=weights or None, keypoints=keypoints)
     if pretrained is False and loaded.transfer is not None:
-        return load_model(loaded.model.name, names=names)
+        return load_model(loaded.model.name, names=names, keypoints=keypoints)
     return loaded
 
 

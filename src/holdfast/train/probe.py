@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 
 from holdfast.data.batch import scaled
 from holdfast.devices import Precision
-from holdfast.geometry.targets import Targets
+from holdfast.geometry.targets import BOXES, Targets, filled_out
 from holdfast.losses.branch import BranchLoss, combine
 from holdfast.memory.budget import Peak, give_back, trim
 from holdfast.memory.recover import attempt
@@ -173,7 +173,7 @@ class Probe:
 
     def _passes(self, level: Level, images: int, *, side: int, repeats: int = 1) -> Measured | None:
         """Most bytes that passes take, each after freed memory was given back; seconds of the quickest."""
-        pixels, targets = worst_batch(images, side=side, boxes=self.boxes, classes=self.model.classes)
+        pixels, targets = self._worst(images, side)
 
         def work() -> Measured:
             seconds = []
@@ -197,6 +197,16 @@ class Probe:
                 return attempt(work)[0]
             finally:
                 self.recompute("none")
+
+    def _worst(self, images: int, side: int) -> tuple[Tensor, Targets]:
+        """A worst batch, with what the loss of the model needs beyond boxes."""
+        needs = self.model.needs
+        boxes = 1 if needs.whole else self.boxes
+        pixels, targets = worst_batch(images, side=side, boxes=boxes, classes=self.model.classes)
+        if needs != BOXES:
+            shape = self.model.header.get("keypoints") or (1, 3)
+            targets = filled_out(targets, images=images, side=side, keypoints=shape[0])
+        return pixels, targets
 
     def _pass(self, pixels: Tensor, targets: Targets) -> None:
         x = scaled(pixels.to(self.device), dtype=self.precision.dtype, channels_last=self.channels_last)
@@ -231,7 +241,7 @@ class Probe:
         return fit(done) if done else None
 
     def _validate(self, images: int, conf: float, iou: float, max_det: int, nms: bool | None) -> Measured:
-        pixels, targets = worst_batch(images, side=self.side, boxes=self.boxes, classes=self.model.classes)
+        pixels, targets = self._worst(images, self.side)
         start = time.perf_counter()
         with Peak(self.device) as peak, torch.inference_mode():
             deployed = self.model.deploy(nms=nms)

@@ -19,6 +19,10 @@ from holdfast.train.loop import Validation
 class Evaluator(Protocol):
     """Validates models on the validation split."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what it finds, as in the metrics' `results_dict`."""
+
     def __call__(
         self,
         model: Detector,

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from holdfast.data.batch import Batch
+from holdfast.data.crops import TrainCrops, read_side
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.helpers import choose_kind
 from holdfast.data.index import Index
@@ -182,8 +183,6 @@ def _fit(
     threads = threads_of(ranks, settings.threads, usable_cores())
     precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
     dataset = read_dataset_file(settings.data)
-    if dataset.imgsz and "imgsz" not in settings.given():
-        settings = settings.replace(imgsz=dataset.imgsz)
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
     index = partial(
         split_index,
@@ -193,14 +192,6 @@ def _fit(
         cache=index_cache,
         scanned=scanned,
     )
-    train_index = index("train", fraction=settings.fraction, min_items=settings.min_items)
-    val_index = index("val")
-    data = {"training images": train_index.fingerprint, "validation images": val_index.fingerprint}
-    agree(ranks, settings.as_dict(), data)
-    splits = {"train": train_index, "val": val_index}
-    for line in ranks.from_main(partial(data_changes, content, folder, splits, names)):
-        talk(line)
-
     torch.manual_seed(settings.seed)
     loaded = starting_model(
         settings.model,
@@ -208,20 +199,36 @@ def _fit(
         weights=settings.weights,
         pretrained=settings.pretrained,
         names=names,
+        keypoints=dataset.keypoints,
     )
+    needs = loaded.model.needs
     loaded.model.spare(settings.nms)  # an impossible choice is refused now, not after an epoch
+    own_side = dataset.imgsz or loaded.model.own_imgsz
+    if own_side and "imgsz" not in settings.given():
+        settings = settings.replace(imgsz=own_side)
+    train_index = index("train", needs=needs, fraction=settings.fraction, min_items=settings.min_items)
+    val_index = index("val", needs=needs)
+    data = {"training images": train_index.fingerprint, "validation images": val_index.fingerprint}
+    agree(ranks, settings.as_dict(), data)
+    splits = {"train": train_index, "val": val_index}
+    for line in ranks.from_main(partial(data_changes, content, folder, splits, names)):
+        talk(line)
     model = placed(loaded, device, channels_last=settings.channels_last, frozen=settings.freeze)
     stride = max(model.strides)
     imgsz = max(-(-settings.imgsz // stride) * stride, 64)
     val_imgsz = max(-(-(settings.val_imgsz or imgsz) // stride) * stride, 64)
     largest = round(imgsz * (1 + settings.multi_scale))
+    train_side, val_side = (
+        read_side(split, side, whole=needs.whole)
+        for split, side in ((train_index, largest), (val_index, val_imgsz))
+    )
     images = image_cache or Path(settings.project) / "images"
     train_store, val_store = open_stores(
         settings.cache,
         ranks,
         train_index,
         val_index,
-        sides=(largest, val_imgsz),
+        sides=(train_side, val_side),
         budget=settings.cache_budget,
         folder=images,
     )
@@ -271,7 +278,7 @@ def _fit(
                 memory_limit=settings.memory_limit,
                 headroom=settings.headroom,
                 average=settings.ema,
-                host_images=recent_bytes(train_index.sizes, largest)
+                host_images=recent_bytes(train_index.sizes, train_side)
                 + (train_store.promised + val_store.promised if settings.cache == "ram" else 0),
                 sharing=ranks.local_world if device.device.type == "cpu" else 1,
                 nms=settings.nms,
@@ -330,7 +337,7 @@ def _fit(
     spread(ranks, model, None if ema is None else ema.model)
     files = SideFiles(talk)
     folder = ranks.from_main(lambda: _run_folder(settings, folder, files, made))
-    samples = TrainSamples(
+    samples = (TrainCrops if needs.whole else TrainSamples)(
         train_index,
         imgsz=imgsz,
         seed=settings.seed,
@@ -341,7 +348,7 @@ def _fit(
         flip_index=dataset.flip_idx,
         **settings.part(AugmentSettings),
         read=TrainReader(
-            train_index, side=largest, store=train_store.store, timeout=settings.read_timeout
+            train_index, side=train_side, store=train_store.store, timeout=settings.read_timeout
         ),
     )
     facts = run_facts(
@@ -418,7 +425,8 @@ def _fit(
         **settings.part(DetectionSettings),
         nms=settings.nms,
         single_cls=settings.single_cls,
-        read=EvalReader(val_index, side=val_imgsz, store=val_store.store, timeout=settings.read_timeout),
+        needs=needs,
+        read=EvalReader(val_index, side=val_side, store=val_store.store, timeout=settings.read_timeout),
         ranks=ranks,
         say=talk,
     )
@@ -434,13 +442,15 @@ def _fit(
         part=ranks.rank,
         parts=ranks.world,
         device=device.device if pin and memory.ahead else None,
+        mask_stride=needs.mask_stride,
     )
     weights = folder / "weights"
     saver = Saver(weights, every=settings.save_every, say=tell) if ranks.main else None
     outputs = None
     if saver is not None:
         known = None if content is None else content.get("rows")
-        csv = CsvLog(folder / "results.csv", columns(stepper), keep_rows=progress.epoch, known=known)
+        header = columns(stepper, evaluator.columns)
+        csv = CsvLog(folder / "results.csv", header, keep_rows=progress.epoch, known=known)
         with files.spared(csv.path):
             csv.write()
         outputs = Outputs(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from holdfast.data.batch import Batch, scaled
+from holdfast.data.crops import EvalCrops, read_side
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.index import Index
 from holdfast.data.loader import EvalLoader
@@ -31,7 +32,7 @@ from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
 from holdfast.evaluate.results_json import COCO_CATEGORY_IDS, image_key, result_rows, write_results
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.geometry.boxes import clip_boxes, xyxy_to_cxcywh
-from holdfast.geometry.targets import Targets
+from holdfast.geometry.targets import BOXES, Needs, Targets
 from holdfast.losses.branch import BranchLoss, quotients, sums_of
 from holdfast.memory.recover import Pieces
 from holdfast.models.detector import Detector
@@ -91,6 +92,7 @@ class Evaluator:
         max_det: detections kept per image.
         nms: which branch answers, as in `Detector.deploy`.
         single_cls: treat all classes as one.
+        needs: what the model's loss reads of targets.
         read: where the images come from; the files when None.
         ranks: the processes that share each validation; this one does all when None.
         say: told when memory ran out and a batch goes through the network in pieces, and what could not be
@@ -114,6 +116,7 @@ class Evaluator:
         max_det: int,
         nms: bool | None,
         single_cls: bool,
+        needs: Needs = BOXES,
         read: EvalReader | None = None,
         ranks: Ranks | None = None,
         say: Callable[[str], None] = lambda text: None,
@@ -127,7 +130,8 @@ class Evaluator:
         self.max_det = max_det
         self.nms = nms
         self.single_cls = single_cls
-        samples = EvalSamples(
+        rect = rect and not needs.whole
+        samples = (EvalCrops if needs.whole else EvalSamples)(
             index, imgsz=imgsz, stride=stride, rect=rect, pad=0.5 if rect else 0.0, batch=batch, read=read
         )
         self.ranks = ranks or Alone()
@@ -142,6 +146,7 @@ class Evaluator:
             say=self.say,
             part=self.ranks.rank,
             parts=self.ranks.world,
+            mask_stride=needs.mask_stride,
         )
 
     def __call__(
@@ -276,6 +281,12 @@ class Evaluator:
             len(unread),
         )
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what a validation finds."""
+        found = DetectionEvaluator(self.names).compute().results_dict
+        return tuple(name for name in found if name != "fitness")
+
     def close(self) -> None:
         """Stops the loader's workers."""
         self.loader.close()
@@ -341,17 +352,19 @@ def validate_settings(
     index = split_index(
         dataset,
         settings.split,
+        needs=model.needs,
         min_items=settings.min_items,
         single_cls=settings.single_cls,
         workers=workers,
         cache=index_cache,
         scanned=scanned,
     )
+    side = read_side(index, settings.imgsz, whole=model.needs.whole)
     opened = open_store(
         settings.cache,
         index,
         use="val",
-        side=settings.imgsz,
+        side=side,
         budget=settings.cache_budget,
         folder=image_cache or Path(settings.project) / "images",
     )
@@ -371,8 +384,9 @@ def validate_settings(
         max_det=settings.max_det,
         nms=settings.nms,
         single_cls=settings.single_cls,
+        needs=model.needs,
         read=EvalReader(
-            index, side=settings.imgsz, store=opened.store, timeout=settings.read_timeout
+            index, side=side, store=opened.store, timeout=settings.read_timeout
         ),
     )
     if settings.verbose:
