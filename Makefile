@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/holdfast demo
+	$(BIN)/holdfast demo $(if $(TASK),--task $(TASK) --folder demo-$(TASK))
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -63,7 +63,7 @@ def snapshot(
     `rows` of results.csv, `settings` and `facts` (decisions, data fingerprint), which are plain data.
 
     Args:
-        items: (n, 3) losses of the steps done in the epoch under way.
+        items: (n, T) losses of the steps done in the epoch under way.
         step: what the next step must know of those before it (`Stepper.state`).
         rescue: what failed steps have led to (`Rescue.state`).
     """

@@ -35,7 +35,7 @@ class EpochStats:
     """Means over the training of one epoch.
 
     Attributes:
-        losses: (box, class, distance) per image.
+        losses: terms of the loss per image.
         images_per_second: throughput, loading included.
         wait_share: share of the time spent waiting for data, in [0, 1].
         seconds: of this part of the run.
@@ -43,7 +43,7 @@ class EpochStats:
         utilisation: share of the time that the device worked; None likewise.
     """
 
-    losses: tuple[float, float, float]
+    losses: tuple[float, ...]
     images_per_second: float
     wait_share: float
     seconds: float
@@ -140,8 +140,8 @@ class Monitor:
         del self._norms[len(self._items) :]
 
     def items(self) -> torch.Tensor:
-        """(n, 3) losses of the good steps of the epoch under way."""
-        return torch.stack(self._items) if self._items else torch.zeros(0, 3)
+        """(n, T) losses of the good steps of the epoch under way."""
+        return torch.stack(self._items) if self._items else torch.zeros(0, len(self.terms))
 
     def restore(self, items: torch.Tensor) -> None:
         """Takes over the losses of steps that an earlier part of the run did in this epoch."""
@@ -190,10 +190,10 @@ class Monitor:
         """Closes the training of the epoch and returns its means. Peaks of its validation count from here."""
         now = self._ended = time.perf_counter()
         spent = max(now - self._began, 1e-9)
-        mean = torch.stack(self._items).mean(0).tolist() if self._items else [0.0, 0.0, 0.0]
+        mean = torch.stack(self._items).mean(0).tolist() if self._items else [0.0] * len(self.terms)
         self._items = []
         stats = EpochStats(
-            losses=(mean[0], mean[1], mean[2]),
+            losses=tuple(mean),
             images_per_second=self._images / spent,
             wait_share=self._wait / spent,
             seconds=spent,

@@ -482,7 +482,7 @@ def _fit(
     )
     tell.monitor = monitor
     if content is not None:
-        monitor.restore(content.get("items", torch.zeros(0, 3)))
+        monitor.restore(content.get("items", torch.zeros(0, len(loss.terms))))
     rescue = {} if content is None else content.get("rescue", {})
     del content
     with ExitStack() as stack:

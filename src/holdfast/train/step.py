@@ -30,7 +30,7 @@ from torch.optim import Optimizer
 from holdfast.data.batch import scaled
 from holdfast.devices import Precision
 from holdfast.errors import OutOfMemory
-from holdfast.geometry.targets import Targets
+from holdfast.geometry.targets import Targets, filled_out
 from holdfast.losses.branch import BranchLoss, quotients, sums_of
 from holdfast.memory.recover import attempt, free_memory
 from holdfast.models.detector import Detector
@@ -292,7 +292,10 @@ class Stepper:
         side = 2 * max(self.model.strides)
         image = torch.zeros(1, 3, side, side, dtype=torch.uint8)
         one = torch.zeros(1, dtype=torch.int64)
-        target = Targets(one, one, torch.tensor([[0.0, 0.0, side, side]]))
+        keypoints, _ = self.model.header.get("keypoints") or (1, 3)
+        target = filled_out(
+            Targets(one, one, torch.tensor([[0.0, 0.0, side, side]])), images=1, side=side, keypoints=keypoints
+        )
         self.turns.count(
             lambda: torch.stack([x.numerators.sum() for x in self._forward(image, target, 0.0)]).sum(),
             lambda total: total.backward(),  # type: ignore[no-untyped-call]
