@@ -1,4 +1,4 @@
-"""What can be said of the Dockerfiles without Docker: files they copy exist and are let through, pins have one
+"""What can be said of the Dockerfiles without Docker: what they copy exists and is let through, torch has one
 version, and nothing has to be activated."""
 
 from __future__ import annotations

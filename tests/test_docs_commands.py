@@ -52,6 +52,15 @@ def commands(page: str) -> Iterator[list[str]]:
                 yield words
 
 
+def native(words: list[str]) -> list[str]:
+    """The verb of a command with its words; `resume` is a training that resumes."""
+    verb, *rest = translated(words[1:], verbs=cli._VERBS)
+    if verb != "resume":
+        return [verb, *rest]
+    named = rest and not rest[0].startswith("--")
+    return ["train", f"resume={rest[0]}" if named else "resume=true", *rest[1 if named else 0 :]]
+
+
 def read(words: list[str]) -> None:
     """Checks the keys and values of a command, without running it."""
     if words[0] == "python":
@@ -60,7 +69,7 @@ def read(words: list[str]) -> None:
             compat.read(program, words[2:], say=lambda text: None)
         return
     assert words[0] == "holdfast", words
-    verb, *rest = translated(words[1:], verbs=cli._VERBS)
+    verb, *rest = native(words)
     kind = getattr(settings, f"{verb.capitalize()}Settings", None)
     if kind is None:
         assert verb in cli._VERBS
@@ -88,7 +97,7 @@ def cheap(words: list[str], keys: set[str], epochs: int) -> list[str]:
     if "no_plots" in given or "resume" in given:
         kept = ("plots", "micro_batch", "ckpt", "batch")
         extra = {key: value for key, value in extra.items() if key not in kept}
-    if "resume" in given:
+    if "resume" in given and "auto" not in found:
         found = [word for word in found if word != "--epochs" and word != CHEAP["epochs"]]
         extra["epochs"] = str(epochs)
     return [*found, *(f"--{key.replace('_', '-')}={value}" for key, value in extra.items())]
@@ -101,7 +110,7 @@ def run(words: list[str], epochs: int) -> None:
         kind = getattr(settings, f"{PROGRAMS[program].verb.capitalize()}Settings")
         assert compat.main(program, cheap(words[2:], set(kind.model_fields), epochs)) == 0, words
         return
-    verb, *rest = translated(words[1:], verbs=cli._VERBS)
+    verb, *rest = native(words)
     if verb == "download" or "--help" in rest:
         return  # needs a network; it was read
     kind = getattr(settings, f"{verb.capitalize()}Settings", None)
@@ -193,5 +202,10 @@ def test_scripts_and_files_are_well_formed(page: str, tmp_path: Path) -> None:
             assert len(read_dataset_file(tmp_path / "data.yaml").names) == 3
     for text in blocks(page, "sh", "yaml"):
         for line in re.findall(r"holdfast train ([^\n;\"]+)", text.replace("\\\n", " ")):
-            if line.strip() != "$start":
-                parse(settings.TrainSettings, line.replace("$last", "last.pt").split())
+            settings.TrainSettings(**parse(settings.TrainSettings, line.split()))
+    for job in (yaml.safe_load(text) for text in blocks(page, "yaml")):
+        if job.get("kind") == "Job":
+            (container,) = job["spec"]["template"]["spec"]["containers"]
+            verb, *words = container["args"]  # the entry point of the image is the program
+            assert verb == "train"
+            settings.TrainSettings(**parse(settings.TrainSettings, words))
