@@ -18,6 +18,7 @@ def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of a training whose values are not the defaults, those of a `hyp` file among them."""
     fields = TrainSettings.model_fields
     found = {key: value for key, value in settings.items() if key in fields and key != "hyp"}
+    found = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
     return {key: value for key, value in found.items() if value != fields[key].default}
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.certify.runs import Trained, differing
+from holdfast.health.memory import LEAK, WINDOW
 
 SPREAD = 0.8  # points of AP50 between the best and the worst repeat, less than
 LEARNT = 10.0  # points of AP50 of the worst repeat, at least: runs that learn nothing agree on nothing
-LEAK = 0.03  # growth of memory in ten epochs, at most
-LEAK_EPOCHS = 10  # that a run must have for its memory to have settled
 PEAK_SPREAD = 0.05  # of the highest peak, at most
 FIRST_LOSS = 60.0  # seconds from the command, at most
 MAP50 = "metrics/mAP50(B)"
@@ -79,7 +78,7 @@ def of_repeats(runs: Sequence[Trained], *, epochs: int, same_seed: bool) -> list
             f"up to {FIRST_LOSS:.0f} s", first <= FIRST_LOSS, first,
         ),
     ]  # fmt: skip
-    if epochs >= LEAK_EPOCHS:
+    if epochs >= WINDOW:  # for memory to have settled
         found.append(
             Verdict(
                 "leak", "Memory does not grow",

@@ -152,8 +152,8 @@ def settings_page() -> str:
         ", ".join(f"`{alias}` means `{key}`" for alias, key in ALIASES.items()) + ".",
     ]
     verbs = (
-        "Train", "Val", "Predict", "Demo", "Check", "Plan", "Watch", "Advise", "Report", "Compare", "Benchmark", "Tune", "Certify",
-        "Convert", "Download", "Env",
+        "Train", "Val", "Predict", "Demo", "Check", "Plan", "Watch", "Advise", "Report", "Compare",
+        "Benchmark", "Tune", "Certify", "Convert", "Download", "Env",
     )  # fmt: skip
     for verb in verbs:
         kind = getattr(settings, f"{verb}Settings")

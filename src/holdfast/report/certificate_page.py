@@ -107,7 +107,7 @@ def _repeats(rows: Sequence[Mapping[str, Any]]) -> str:
         "first loss",
         "peak",
         "leak",
-        "largest gradient",
+        "gradient, clipped",
     )
     cells = [
         (

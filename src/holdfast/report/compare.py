@@ -128,7 +128,7 @@ def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], number: in
 
 
 def _recorded(run: RunRecord) -> NDArray[np.float64]:
-    return np.array([row["epoch"] for row in run.health], dtype=np.float64)
+    return np.array([epoch.epoch for epoch in run.health], dtype=np.float64)
 
 
 def _row(

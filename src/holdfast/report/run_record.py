@@ -18,7 +18,9 @@ import yaml
 from numpy.typing import NDArray
 
 from holdfast.errors import DataError
-from holdfast.report.plots import Columns, read_results
+from holdfast.health.log import NAME, read
+from holdfast.health.records import Epoch, History
+from holdfast.report.table import Columns, read_results
 
 FITNESS = (("metrics/mAP50(B)", 0.1), ("metrics/mAP50-95(B)", 0.9))
 
@@ -33,7 +35,7 @@ class RunRecord:
         settings: of args.yaml; empty without one.
         manifest: of manifest.json; empty without one.
         columns: of results.csv, (E,) each.
-        health: rows of health.jsonl about epochs, in order; empty without them.
+        health: what health.jsonl says of the epochs, in order; empty without it.
     """
 
     folder: Path
@@ -41,7 +43,7 @@ class RunRecord:
     settings: dict[str, Any]
     manifest: dict[str, Any]
     columns: Columns
-    health: list[dict[str, Any]]
+    health: tuple[Epoch, ...]
 
     @property
     def epochs(self) -> NDArray[np.float64]:
@@ -77,9 +79,9 @@ class RunRecord:
     @property
     def images_per_second(self) -> float | None:
         """Median over the epochs of training; without records of them, with validation in the time."""
-        speeds = self.of_health("images_per_second")
-        if len(speeds):
-            return _finite(np.median(speeds[1:] if len(speeds) > 1 else speeds))
+        if self.health:
+            speeds = [epoch.images_per_second for epoch in self.health]
+            return _finite(np.median(speeds[1:] or speeds))
         images = self.manifest.get("train_images")
         each = self.epoch_seconds()
         spent = np.median(each[1:] if len(each) > 1 else each)
@@ -88,7 +90,7 @@ class RunRecord:
     def memory(self) -> NDArray[np.float64]:
         """Most bytes held in each epoch on record: of the device, or of the process on a CPU."""
         return np.array(
-            [row.get("peak") or row.get("rss") or float("nan") for row in self.health], dtype=np.float64
+            [epoch.peak or epoch.rss or float("nan") for epoch in self.health], dtype=np.float64
         )
 
     @property
@@ -96,10 +98,6 @@ class RunRecord:
         """Most bytes held; None where nothing was recorded."""
         held = self.memory()
         return _finite(np.nanmax(held)) if np.isfinite(held).any() else None
-
-    def of_health(self, key: str) -> NDArray[np.float64]:
-        """A number of each epoch on record."""
-        return np.array([row[key] for row in self.health if row.get(key) is not None], dtype=np.float64)
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
@@ -139,21 +137,8 @@ def _read(folder: Path, name: str) -> RunRecord:
         settings if isinstance(settings, dict) else {},
         manifest if isinstance(manifest, dict) else {},
         read_results(folder / "results.csv"),
-        _epochs_on_record(folder / "health.jsonl"),
+        History.of(read(folder / NAME)).epochs,
     )
-
-
-def _epochs_on_record(path: Path) -> list[dict[str, Any]]:
-    """The latest row about each epoch; lines that are cut short are left out."""
-    found: dict[int, dict[str, Any]] = {}
-    for line in _text(path).splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and row.get("kind") == "epoch" and isinstance(row.get("epoch"), int):
-            found[row["epoch"]] = row
-    return [found[number] for number in sorted(found)]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -119,7 +119,7 @@ def _begin(settings: TuneSettings, say: Callable[[str], None]) -> tuple[Path, Tu
     read_dataset_file(settings.data)  # what all trainings would stumble over is said before the first
     ranges = space(settings.search, given=settings.given(), optimizer=settings.optimizer)
     folder = new_run_folder(settings.project, settings.name, exist_ok=False)
-    settings.dump(folder / "args.yaml")
+    write_atomic(folder / "args.yaml", settings.as_yaml().encode())
     write_json(folder / "space.json", to_plain(ranges))
     return folder, settings, ranges
 
