@@ -321,7 +321,10 @@ def _kind(annotation: Any) -> str:
     if origin is Annotated:
         return _kind(get_args(annotation)[0])
     if origin is tuple:
-        words = _kind(get_args(annotation)[0]).split(" or ")
+        item = _kind(get_args(annotation)[0])
+        if item.startswith("one of "):
+            return f"a list of any of {item.removeprefix('one of ')}"
+        words = item.split(" or ")
         return "a list of " + " or ".join(f"{word.removeprefix('a ')}s" for word in words)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return "none" if annotation is type(None) else names.get(annotation, str(annotation))
