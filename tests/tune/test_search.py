@@ -31,6 +31,12 @@ def trials(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def untimed(row: str) -> list[str]:
+    """The cells of a row of results.csv without its time."""
+    cells = row.split(",")
+    return cells[:1] + cells[2:]
+
+
 def test_a_search_leaves_runs_a_table_a_picture_and_a_file_for_hyp(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +111,8 @@ def test_a_killed_search_goes_on_with_the_training_it_was_at(tmp_path: Path) -> 
     assert len(rows) < 7
     assert main(["tune", "--resume", str(tmp_path / "exp")]) == 0
     assert [(row["state"], row["epochs"]) for row in trials(tmp_path / "exp")] == [("complete", "6")] * 2
-    assert (run / "results.csv").read_text().splitlines()[: len(rows)] == rows
+    again = (run / "results.csv").read_text().splitlines()[: len(rows)]
+    assert [untimed(row) for row in again] == [untimed(row) for row in rows]  # the last is done again
     assert "resumed after epoch" in (run.parent / "trial0000.log").read_text()
 
 

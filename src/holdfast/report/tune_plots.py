@@ -59,7 +59,13 @@ def _history(axes: Axes, trials: Sequence[Mapping[str, Any]]) -> None:
     axes.scatter(*_points(pruned), s=26, color=ORANGE, marker="v", label="pruned")
     if failed:
         axes.scatter(
-            [t["trial"] for t in failed], [0.0] * len(failed), s=30, color=RED, marker="x", label="failed"
+            [t["trial"] for t in failed],
+            [0.0] * len(failed),
+            s=30,
+            color=RED,
+            marker="x",
+            label="failed",
+            clip_on=False,
         )
     best, line = 0.0, []
     for trial in done:
