@@ -159,7 +159,7 @@ def test_a_page_stays_under_its_size_whatever_the_pictures_weigh(tmp_path: Path)
         (tmp_path / name).write_bytes(b"x" * (MOST * 3 // 7))
     page = run_page(read_run(tmp_path))
     assert MOST // 2 < len(page) < MOST + 200_000
-    assert "Not in this folder: F1_curve.png" in page.decode()
+    assert "Too large for this page: F1_curve.png." in page.decode()
 
 
 def test_a_disk_that_refuses_is_told_and_ends_nothing(tmp_path: Path) -> None:

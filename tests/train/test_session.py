@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from holdfast.cli.parse import parse
 from holdfast.errors import CheckpointError, DataError, SettingsError, WeightsError
 from holdfast.health.log import NAME, read
 from holdfast.health.records import History
