@@ -48,7 +48,7 @@ def run_demo(settings: DemoSettings, *, say: Say = print) -> ValResult:
     detecting: dict[str, Any] = {"model": run.best, "source": pictures, "name": "detect", "verbose": False}
     found, where = run_predict(PredictSettings(**common, **detecting), say=say)
 
-    say(f"training: results.csv, results.png and weights/best.pt in {run.folder}")
+    say(f"training: report.html, results.csv and weights/best.pt in {run.folder}")
     say(f"pictures: {found} with boxes drawn in {where}")
     say(f"accuracy: mAP50 {result.metrics.map50:.3f}, mAP50-95 {result.metrics.map:.3f}")
     return result

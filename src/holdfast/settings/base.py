@@ -160,7 +160,8 @@ class Settings(BaseModel):
 
     def command(self) -> str:
         """A shell command that asks for the same: all keys that are not at their defaults."""
-        left_out = ("hyp", "resume")  # what a `hyp` file says is among the keys; a resumed run starts anew
+        # What a `hyp` file says is among the keys; a repetition starts anew, in a folder of its own.
+        left_out = ("hyp", "resume", "exist_ok")
         words = [
             f"{key}={_word(value)}"
             for key, value in self.as_dict().items()
