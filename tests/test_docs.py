@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from holdfast.cli.moving import moving_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/SETTINGS.md",
-    "docs/adding-a-family.md", "docs/differences.md", "docs/moving.md",
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docker/README.md",
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("**/*.md"))
+      if "records" not in path.parts),
 ]  # fmt: skip
 
 
@@ -49,6 +52,23 @@ def test_paths_named_in_the_pages_exist() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_hold_no_path_of_one_machine(page: str) -> None:
     assert not re.search(r"(?<![\w.])/(root|home|work|tmp)/", (ROOT / page).read_text(encoding="utf-8"))
+
+
+def test_the_site_lists_every_page() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [path.removeprefix("docs/") for path in PAGES if path.startswith("docs/")]
+    assert [page for page in pages if f": {page}\n" not in site] == []
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="the extra 'docs' is not installed")
+    pytest.importorskip("material", reason="the extra 'docs' is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "site" / "zh" / "index.html").is_file()
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"fonts\.(googleapis|gstatic)", page)
 
 
 def test_changelog_and_package_tell_the_same_version() -> None:

@@ -14,12 +14,12 @@ LAYERS = (
     ("geometry",),
     ("nn",),
     ("models", "losses", "data", "evaluate", "weights"),
-    ("post", "load", "devices", "runs", "memory", "health"),
+    ("post", "load", "loggers", "devices", "runs", "memory", "health"),
     ("train", "val", "predict", "report"),
     (
-        "advising", "api", "checking", "cli", "conversion", "demo", "downloads", "launching", "planning",
-        "reporting",
-        "watching", "__init__", "__main__",
+        "advising", "api", "benchmarking", "certify", "checking", "children", "cli", "comparing",
+        "conversion", "demo", "downloads", "launching", "planning", "reporting", "tune", "watching",
+        "__init__", "__main__",
     ),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from holdfast.errors import SettingsError
 from holdfast.settings import (
     AdviseSettings,
+    BenchmarkSettings,
     CheckSettings,
     ConvertSettings,
     DownloadSettings,
     PlanSettings,
     PredictSettings,
     TrainSettings,
+    TuneSettings,
     ValSettings,
 )
 from holdfast.settings.base import as_switch, tidy
@@ -28,6 +30,7 @@ from holdfast.settings.base import as_switch, tidy
 if TYPE_CHECKING:
     import torch
 
+    from holdfast.benchmarking import Row
     from holdfast.data.check import Inspection
     from holdfast.evaluate.coco import DetectionMetrics
     from holdfast.health.records import Finding
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from holdfast.post.results import Results
     from holdfast.train.plan import MemoryPlan
     from holdfast.train.session import TrainResult
+    from holdfast.tune.search import TuneResult
     from holdfast.val.run import ValResult
 
 TASKS = ("detect",)
@@ -198,6 +202,37 @@ class YOLO:
         from holdfast.planning import run_plan
 
         return run_plan(PlanSettings(**keys), model=copy.deepcopy(self.model), say=self._say)
+
+    def tune(self, **keys: Any) -> TuneResult:
+        """Searches for better training settings as `holdfast tune` does, starting from this model.
+
+        Args:
+            keys: keys of `holdfast tune`, which knows those of training too; `data` is needed. `iterations`
+                is understood as `trials`. `resume=FOLDER` goes on with a search.
+
+        Returns:
+            The best settings, the file to use as `hyp`, and their run.
+        """
+        from holdfast.tune.search import run_tune
+
+        if "iterations" in keys:
+            keys["trials"] = keys.pop("iterations")
+        values = tidy(TuneSettings, keys)
+        if not values.get("resume"):
+            values.setdefault("model", self._source)
+            values.setdefault("weights", self._weights)
+        return run_tune(TuneSettings(**values), say=self._say)
+
+    def benchmark(self, **keys: Any) -> list[Row]:
+        """Times this model at several input sizes as `holdfast benchmark` does.
+
+        Args:
+            keys: keys of `holdfast benchmark`, such as `sizes`, `batch` and `data`.
+        """
+        from holdfast.benchmarking import run_benchmark
+
+        settings = BenchmarkSettings(**{"model": self._source, **keys})
+        return run_benchmark(settings, loaded=self._loaded, say=self._say)
 
     def val(self, **keys: Any) -> DetectionMetrics:
         """Measures AP as `holdfast val` does.

@@ -56,7 +56,7 @@ def run_demo(settings: DemoSettings, *, say: Say = print) -> ValResult:
     detecting: dict[str, Any] = {"model": run.best, "source": pictures, "name": "detect", "verbose": False}
     found, where = run_predict(PredictSettings(**common, **detecting), say=say)
 
-    say(f"training: results.csv, results.png and weights/best.pt in {run.folder}")
+    say(f"training: report.html, results.csv and weights/best.pt in {run.folder}")
     say(f"pictures: {found} with what was found drawn in {where}")
     numbers = {name.removeprefix("metrics/"): value for name, value in result.metrics.results_dict.items()}
     say("accuracy: " + ", ".join(f"{name} {value:.3f}" for name, value in numbers.items()))

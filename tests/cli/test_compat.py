@@ -13,7 +13,7 @@ from holdfast.cli import compat
 from holdfast.cli.official import PROGRAMS
 from holdfast.data.shapes import write_demo
 from holdfast.errors import SettingsError
-from holdfast.settings import TrainSettings
+from holdfast.settings import TrainSettings, TuneSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,8 +86,15 @@ def test_every_official_flag_acts_or_is_told_or_is_refused_with_advice(program: 
         assert refused.hint or PROGRAMS[program].text == refused.message
         return
     if fate.key:
-        assert getattr(settings, fate.key) != getattr(plain, fate.key)
+        assert getattr(settings, fate.key) != getattr(plain, fate.key, None)
     assert bool(said) == bool(fate.text and fate.fate != "same" and flag not in ("task", "imgsz"))
+
+
+@pytest.mark.parametrize(("words", "trials"), [(["--evolve", "12"], 12), (["--evolve"], 300)])
+def test_evolve_is_a_search_with_the_keys_of_a_training(words: list[str], trials: int) -> None:
+    settings = compat.read("train_dual", ["--cfg", "gelan-t", "--epochs", "5", *words], say=lambda text: None)
+    assert isinstance(settings, TuneSettings)
+    assert (settings.trials, settings.epochs, settings.model) == (trials, 5, "gelan-t")
 
 
 @pytest.mark.parametrize(("program", "title"), [

@@ -49,7 +49,7 @@ def trained_on(index: Index, cache: Kind, folder: Path, workers: int, epochs: in
             tensor.contiguous().numpy().tobytes()
             for epoch in range(epochs)
             for batch in loader.epoch(epoch)
-            for tensor in (batch.images, *batch.targets)
+            for tensor in (batch.images, *batch.targets[:3])
         ]
 
 

@@ -39,7 +39,7 @@ def samples(index: Index, *, timeout: float = 0.0) -> TrainSamples:
 
 
 def content(batch: Batch) -> tuple[bytes, ...]:
-    return tuple(t.contiguous().numpy().tobytes() for t in (batch.images, *batch.targets, batch.indices))
+    return tuple(t.contiguous().numpy().tobytes() for t in (batch.images, *batch.targets[:3], batch.indices))
 
 
 def expected(index: Index, epoch: int) -> list[tuple[bytes, ...]]:

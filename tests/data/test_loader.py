@@ -31,7 +31,7 @@ def samples(index: Index, **changes: object) -> TrainSamples:
 
 
 def content(batch: object) -> tuple[bytes, ...]:
-    return tuple(t.contiguous().numpy().tobytes() for t in (batch.images, *batch.targets, batch.indices) if t is not None)  # type: ignore[attr-defined]
+    return tuple(t.contiguous().numpy().tobytes() for t in (batch.images, *batch.targets[:3], batch.indices))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 7])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.data.dataset_file import read_dataset_file
+from holdfast.data.shapes import write_demo
+from holdfast.data.splits import split_index
 from holdfast.errors import DataError
 from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
 from holdfast.evaluate.confusion import ConfusionMatrix
@@ -137,11 +142,6 @@ def test_long_names_keep_both_ends() -> None:
 
 
 def test_reporter_writes_the_files_of_a_run(tmp_path: Path) -> None:
-    class Split:
-        classes = np.zeros(2, dtype=np.int32)
-        boxes = np.full((2, 4), 0.5, dtype=np.float32)
-        offsets = np.array([0, 1, 2])
-
     class OneBatch:
         images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
         targets = Targets.empty()
@@ -149,13 +149,24 @@ def test_reporter_writes_the_files_of_a_run(tmp_path: Path) -> None:
 
     result = validated(2, 5)
     names = result.metrics.names
-    reporter.labels(tmp_path, Split(), names)
+    data = read_dataset_file(write_demo(tmp_path / "shapes", images=10))
+    splits = {
+        split: split_index(data, split, single_cls=False, workers=0) for split in ("train", "val")
+    }
+    reporter.data(tmp_path, splits, data.names, pytest.fail)
+    shutil.rmtree(tmp_path / "shapes")
     reporter.train_batch(tmp_path, 0, OneBatch(), names)
     reporter.val_batch(tmp_path, 1, OneBatch(), [torch.zeros(0, 6)] * 2, names)
     write_csv(tmp_path / "results.csv", 2)
-    reporter.finish(tmp_path, result.metrics)
+    reporter.finish(tmp_path, pytest.fail, result.metrics)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "F1_curve.png", "PR_curve.png", "P_curve.png", "R_curve.png", "confusion_matrix.png",
-        "confusion_matrix_normalized.png", "labels.jpg", "results.csv", "results.png",
+        "confusion_matrix_normalized.png", "data.json", "grad_health.png", "labels.jpg", "lr_heatmap.png",
+        "mem_usage.png", "report.html", "results.csv", "results.png", "throughput.png",
         "train_batch0.jpg", "val_batch1_labels.jpg", "val_batch1_pred.jpg",
     ]  # fmt: skip
+    summary = json.loads((tmp_path / "data.json").read_text())
+    train = summary["splits"]["train"]
+    assert summary["names"] == ["disc", "square", "triangle"]
+    assert (train["images"], summary["splits"]["val"]["images"]) == (8, 2)
+    assert sum(train["classes"]) == sum(train["sides"]) == sum(train["areas"]) == train["boxes"]

@@ -9,14 +9,19 @@ import pytest
 
 from holdfast.settings import (
     AdviseSettings,
+    BenchmarkSettings,
+    CertifySettings,
     CheckSettings,
+    CompareSettings,
     ConvertSettings,
     DemoSettings,
     DownloadSettings,
+    EnvSettings,
     PlanSettings,
     PredictSettings,
     ReportSettings,
     TrainSettings,
+    TuneSettings,
     ValSettings,
     WatchSettings,
     components,
@@ -36,6 +41,9 @@ PLACES = {
     WatchSettings: "watching.py",
     AdviseSettings: "advising.py",
     ReportSettings: "reporting.py",
+    BenchmarkSettings: "benchmarking.py",
+    CompareSettings: "comparing.py",
+    EnvSettings: "cli/environment.py",
 }
 # Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
 ELSEWHERE = {"hyp", "workers", "model", "source", "ranks", "supervise"}
@@ -48,3 +56,12 @@ def test_every_key_is_read_by_its_program(kind: type[Settings]) -> None:
     for component in re.findall(r"\bsettings\.part\((\w+)\)", text):  # all go to one constructor
         read |= getattr(components, component).model_fields.keys()
     assert [key for key in kind.model_fields if key not in read | ELSEWHERE] == []
+
+
+@pytest.mark.parametrize("kind", [TuneSettings, CertifySettings])
+def test_programs_of_several_trainings_hand_keys_on(kind: type[Settings]) -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (SOURCE / kind.verb()).glob("*.py"))
+    own = kind.__mro__[1].model_fields.keys() - TrainSettings.model_fields.keys()
+    assert own
+    assert [key for key in own if f"settings.{key}" not in text] == []
+    assert "settings.as_dict()" in text or "training.as_dict()" in text

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,20 +15,34 @@ import pytest
 import torch
 
 from holdfast.errors import Stopped
+from holdfast.report.run import finish
 from holdfast.settings import TrainSettings
 from holdfast.train.session import TrainResult, fit
 from holdfast.val.run import Evaluator
 
 
-def run(data: Path, project: Path, *, stop_at: int | None = None, **keys: Any) -> TrainResult:
+def ignore(*_: Any) -> None:
+    """Does nothing."""
+
+
+def run(
+    data: Path,
+    project: Path,
+    *,
+    stop_at: int | None = None,
+    finish: Callable[..., Any] = ignore,
+    **keys: Any,
+) -> TrainResult:
     """A tiny training that gets SIGTERM while batch `stop_at` of its first epoch is under way."""
 
     def train_batch(folder: Path, number: int, *_: Any) -> None:
         if number == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    ignore = lambda *_: None  # noqa: E731
-    reporter = SimpleNamespace(train_batch=train_batch, val_batch=ignore, labels=ignore, finish=ignore)
+    reporter = SimpleNamespace(
+        train_batch=train_batch, val_batch=ignore, data=ignore, finish=finish,
+        examples=lambda _: SimpleNamespace(add=ignore),
+    )  # fmt: skip
     values = {
         "model": "gelan-t", "data": data, "imgsz": 64, "batch": 4, "epochs": 2, "workers": 1, "device": "cpu",
         "project": project, "micro_batch": 3, "ckpt": "off", "verbose": False,
@@ -61,6 +76,15 @@ def test_a_run_stopped_in_mid_epoch_ends_bit_identical_when_resumed(shapes: Path
             if isinstance(a.get(part), dict):
                 same(a[part], b[part], part)
     assert rows(whole) == rows(resumed)
+
+
+def test_a_stopped_run_leaves_its_page(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(shapes, tmp_path, stop_at=1, finish=finish)
+    page = (tmp_path / "exp" / "report.html").read_text()
+    assert "Ended before its time: Stopped after step 2" in page
+    assert "Not in this folder: results.json" in page
+    assert (tmp_path / "exp" / "weights" / "last.pt").is_file()
 
 
 def test_a_resumed_run_keeps_its_plan_and_makes_another_when_asked(shapes: Path, tmp_path: Path) -> None:

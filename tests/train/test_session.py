@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from holdfast.cli.parse import parse
 from holdfast.errors import CheckpointError, DataError, SettingsError, WeightsError
 from holdfast.health.log import NAME, read
 from holdfast.health.records import History
@@ -41,6 +43,14 @@ def test_a_run_leaves_a_complete_folder(train: Train) -> None:
         "results.json",
         "results.png",
         "labels.jpg",
+        "data.json",
+        "examples/examples.json",
+        "examples/worst_01.jpg",
+        "lr_heatmap.png",
+        "mem_usage.png",
+        "grad_health.png",
+        "throughput.png",
+        "report.html",
         "train_batch0.jpg",
         "val_batch0_labels.jpg",
         "val_batch0_pred.jpg",
@@ -60,6 +70,12 @@ def test_a_run_leaves_a_complete_folder(train: Train) -> None:
     manifest = json.loads((result.folder / "manifest.json").read_text())
     assert manifest["train_images"] == 10
     assert manifest["batch"] == 4
+    assert manifest["groups"] == ["bias", "weight", "norm"]
+    again = parse(TrainSettings, shlex.split(manifest["reproduce"])[2:])
+    assert TrainSettings(**again).as_dict() == yaml.safe_load((result.folder / "args.yaml").read_text())
+    page = (result.folder / "report.html").read_text()
+    assert "Not in this folder" not in page
+    assert '<span class="tone">Finished</span>' in page
 
 
 def test_a_run_records_its_health(train: Train) -> None:

@@ -40,9 +40,13 @@ def _run(program: str, words: list[str]) -> int:
         return 0
     settings = read(program, words)
     from holdfast import api
-    from holdfast.settings import PredictSettings, TrainSettings, ValSettings
+    from holdfast.settings import PredictSettings, TrainSettings, TuneSettings, ValSettings
 
-    if isinstance(settings, TrainSettings):
+    if isinstance(settings, TuneSettings):
+        from holdfast.tune.search import run_tune
+
+        run_tune(settings)
+    elif isinstance(settings, TrainSettings):
         api.run_train(settings)
     elif isinstance(settings, ValSettings):
         api.run_val(settings)
@@ -65,9 +69,11 @@ def read(program: str, words: Sequence[str], *, say: Say = print) -> Settings:
             counterpart.
     """
     from holdfast.cli.parse import parse
+    from holdfast.settings import TuneSettings
 
     known = PROGRAMS[program]
     native: list[str] = []
+    kind: type[Settings] | None = _kind(known) if known.verb else None
     for name, values in _chunks(words):
         flag = _flag(known, name)
         if not known.verb:
@@ -75,10 +81,11 @@ def read(program: str, words: Sequence[str], *, say: Say = print) -> Settings:
         if flag is None:
             native += [name, *values]
             continue
+        if flag.key == "trials":
+            kind = TuneSettings
         native += _translated(flag, name, values, say=lambda text: say(f"{program}: {text}"))
-    if not known.verb:
+    if kind is None:
         raise SettingsError(known.text)
-    kind = _kind(known)
     keys = parse(kind, native)
     meant = {field_of(kind, key)[0]: value for key, value in keys.items() if not foreign(known.verb, key)}
     if meant.get("model") == "":

@@ -30,6 +30,18 @@ _EXAMPLES = {
                "holdfast report runs/train/exp"),
     "advise": ("holdfast advise",
                "holdfast advise runs/train/exp --json"),
+    "compare": ("holdfast compare runs/train/exp runs/train/exp2",
+                "holdfast compare runs/train/exp* --json"),
+    "benchmark": ("holdfast benchmark runs/train/exp/weights/best.pt --sizes 320,640 --data data.yaml",
+                  "holdfast benchmark yolov9-s --device 0 --batch 8 --json"),
+    "tune": ("holdfast tune --model yolov9-t --data data.yaml --trials 30 --epochs 20",
+             "holdfast tune --data data.yaml --search lr0,box,mosaic",
+             "holdfast tune --resume runs/tune/exp",
+             "holdfast train --data data.yaml --hyp runs/tune/exp/best.yaml"),
+    "certify": ("holdfast certify",
+                "holdfast certify --model yolov9-s --data data.yaml --epochs 10 --imgsz 320",
+                "holdfast certify --seeds same"),
+    "env": ("holdfast env", "holdfast env --json"),
     "convert": ("holdfast convert yolo26n.pt yolo26n.safetensors",
                 "holdfast convert runs/train/exp/weights/best.pt official.pt --form official --half"),
     "download": ("holdfast download yolo26n",
@@ -37,6 +49,7 @@ _EXAMPLES = {
 }
 
 _EXIT_CODES = {
+    "certify": ("0  every verdict holds", "1  one does not"),
     "check": ("0  nothing is wrong",
               "1  usable, but there are warnings to look at",
               "2  cannot be trained on: no images, no labels, a missing split, a data file that is refused"),
@@ -59,14 +72,26 @@ def help_text(kind: type[Settings], *, summary: str) -> str:
     return "\n".join(lines)
 
 
-def markdown_table(kind: type[Settings]) -> str:
-    """The keys of a verb as a table for the documentation."""
+def markdown_table(kind: type[Settings], *, beyond: type[Settings] | None = None) -> str:
+    """The keys of a verb as a table for the documentation.
+
+    Args:
+        beyond: leave out what is as in this class.
+    """
+    known = {} if beyond is None else beyond.model_fields
     lines = ["| key | default | values | meaning |", "|---|---|---|---|"]
-    for title, fields in kind.groups().items():
+    for title, every in kind.groups().items():
+        fields = {key: field for key, field in every.items() if not _same(field, known.get(key))}
+        if not fields:
+            continue
         lines.append(f"| **{title}** | | | |")
         lines += [f"| `{key}` | {_default(field)} | {expected(field)} | {field.description} |"
                   for key, field in fields.items()]
     return "\n".join(lines)
+
+
+def _same(field: FieldInfo, other: FieldInfo | None) -> bool:
+    return other is not None and (field.default, field.description) == (other.default, other.description)
 
 
 def _entry(key: str, field: FieldInfo, width: int) -> list[str]:
@@ -116,16 +141,7 @@ def _placeholder(annotation: Any) -> str:
 
 def settings_page() -> str:
     """docs/SETTINGS.md: every key of every verb. `make docs` writes it, a test compares it."""
-    from holdfast.settings import (
-        CheckSettings,
-        ConvertSettings,
-        DemoSettings,
-        DownloadSettings,
-        PlanSettings,
-        PredictSettings,
-        TrainSettings,
-        ValSettings,
-    )
+    from holdfast import settings
 
     lines = [
         "# Settings",
@@ -136,9 +152,14 @@ def settings_page() -> str:
         ", ".join(f"`{alias}` means `{key}`" for alias, key in ALIASES.items()) + ".",
     ]
     verbs = (
-        TrainSettings, ValSettings, PredictSettings, DemoSettings, CheckSettings, PlanSettings,
-        ConvertSettings, DownloadSettings,
+        "Train", "Val", "Predict", "Demo", "Check", "Plan", "Watch", "Advise", "Report", "Compare",
+        "Benchmark", "Tune", "Certify", "Convert", "Download", "Env",
     )  # fmt: skip
-    for kind in verbs:
-        lines += ["", f"## holdfast {kind.verb()}", "", markdown_table(kind)]
+    for verb in verbs:
+        kind = getattr(settings, f"{verb}Settings")
+        lines += ["", f"## holdfast {kind.verb()}", ""]
+        train = settings.TrainSettings if verb in ("Tune", "Certify") else None
+        if train is not None:
+            lines += ["Every key of `holdfast train`, and these, or with these defaults:", ""]
+        lines.append(markdown_table(kind, beyond=train))
     return "\n".join(lines)

@@ -164,6 +164,46 @@ def _advise(words: list[str]) -> None:
     run_advise(settings)
 
 
+def _compare(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import CompareSettings
+
+    settings = CompareSettings(**parse(CompareSettings, words))
+    from holdfast.comparing import run_compare
+
+    run_compare(settings)
+
+
+def _benchmark(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import BenchmarkSettings
+
+    settings = BenchmarkSettings(**parse(BenchmarkSettings, words))
+    from holdfast.benchmarking import run_benchmark
+
+    run_benchmark(settings)
+
+
+def _tune(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import TuneSettings
+
+    settings = TuneSettings(**parse(TuneSettings, words))
+    from holdfast.tune.search import run_tune
+
+    run_tune(settings)
+
+
+def _certify(words: list[str]) -> int:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import CertifySettings
+
+    settings = CertifySettings(**parse(CertifySettings, words))
+    from holdfast.certify.run import run_certify
+
+    return run_certify(settings).exit_code
+
+
 def _convert(words: list[str]) -> None:
     from holdfast.cli.parse import parse
     from holdfast.settings import ConvertSettings
@@ -194,10 +234,13 @@ def _models(words: list[str]) -> None:
 
 
 def _env(words: list[str]) -> None:
-    _no_more(words)
-    from holdfast.cli.environment import report
+    from holdfast.cli.parse import parse
+    from holdfast.settings import EnvSettings
 
-    print(report())
+    settings = EnvSettings(**parse(EnvSettings, words))
+    from holdfast.cli.environment import run_env
+
+    run_env(settings)
 
 
 def _version(words: list[str]) -> None:
@@ -208,7 +251,7 @@ def _version(words: list[str]) -> None:
 def _help(words: list[str]) -> None:
     if not words:
         lines = [_SUMMARY, "", "Usage: holdfast VERB [--key value | key=value] ...", ""]
-        lines += [f"  {verb:<9} {text}" for verb, (text, _) in _VERBS.items()]
+        lines += [f"  {verb:<10} {text}" for verb, (text, _) in _VERBS.items()]
         print("\n".join([*lines, "", "'holdfast VERB --help' lists the keys of a verb."]))
         return
     verb = words[0]
@@ -219,8 +262,7 @@ def _help(words: list[str]) -> None:
         usage = "Usage: holdfast resume [RUN] [--key value | key=value] ..."
         print("\n".join([f"{text}.", "", usage, "", *_RESUME]))
         return
-    if verb not in ("train", "val", "predict", "demo", "check", "plan", "watch", "advise", "report",
-                    "convert", "download"):
+    if verb in ("models", "help", "version"):
         print(f"{text}.\n\nUsage: holdfast {verb}")
         return
     from holdfast import settings
@@ -256,6 +298,10 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int | None]]] = {
     "watch": ("Follow a training from another shell, or tell of a finished one", _watch),
     "advise": ("Say what would make a training better, from what was recorded of it", _advise),
     "report": ("Draw the pictures of a training again and write its page, report.html", _report),
+    "compare": ("Show runs side by side: settings, metrics, speed, curves", _compare),
+    "benchmark": ("Time a model at several input sizes", _benchmark),
+    "tune": ("Search for better training settings", _tune),
+    "certify": ("Repeat and disturb a short training, and say whether it holds", _certify),
     "convert": ("Write a weight file in another form", _convert),
     "download": ("Download weight files that their authors released", _download),
     "models": ("List the models with their size and cost", _models),

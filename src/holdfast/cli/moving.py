@@ -19,7 +19,7 @@ load as they are, data sets too, and what is different on purpose is on [Differe
 
 The scripts in `compat/` take its command lines as they are written, abbreviations of flags included:
 
-```
+```bash
 python compat/train_dual.py --workers 8 --device 0 --batch 64 --data data.yaml --img 640 \\
     --cfg models/detect/yolov9-s.yaml --weights '' --name yolov9-s-64b --hyp hyp.scratch-high.yaml \\
     --min-items 0 --epochs 20 --close-mosaic 15
@@ -39,7 +39,7 @@ _ULTRALYTICS = """
 Scripts in Python keep their keywords: `from holdfast import YOLO`. Command lines keep their grammar; only
 the first word changes:
 
-```
+```bash
 holdfast detect train data=data.yaml model=yolo26n.yaml epochs=20 imgsz=640
 holdfast detect val model=runs/train/exp/weights/best.pt
 holdfast detect predict model=runs/train/exp/weights/best.pt source=photos

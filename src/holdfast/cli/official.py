@@ -81,7 +81,8 @@ _TRAIN: dict[str, Flag] = {
     "noval": _switch("noval"),
     "noautoanchor": Flag("switch", "idle", text="no model here has anchors to fit"),
     "noplots": Flag("switch", "same", "plots", on="False"),
-    "evolve": Flag("optional", "refused", text="Train several times with other keys, such as --lr0."),
+    "evolve": Flag("optional", "mapped", "trials", "a search as by 'holdfast tune', with so many trainings",
+                   on="300"),
     "bucket": Flag("value", "refused", text="Copy the run folder to the cloud yourself.", quiet=("",)),
     "cache": Flag("optional", "same", "cache", on="ram"),
     "image-weights": Flag("switch", "refused", text="Every image is seen once per epoch, however rare its "

@@ -160,7 +160,7 @@ class Examples:
             self._groups["false alarms"].offer(
                 float(of.scores[row]),
                 lambda: {
-                    "jpeg": self._draw(content, of, of.boxes[row]),
+                    "jpeg": self._draw(content, of, of.boxes[row], FALSE),
                     "file": path,
                     "text": self._alarm(of, row),
                 },
@@ -171,7 +171,7 @@ class Examples:
             self._groups["missed"].offer(
                 float(sides[at]),
                 lambda: {
-                    "jpeg": self._draw(content, of, of.truth[at]),
+                    "jpeg": self._draw(content, of, of.truth[at], MISS),
                     "file": path,
                     "text": self._loss(of, at),
                 },
@@ -213,8 +213,8 @@ class Examples:
                 return f"{name}: found with a confidence of {close[:, 4].max():.2f} only"
         return f"{name}: not found"
 
-    def _draw(self, content: _Content, of: Answer, focus: Boxes | None) -> bytes:
-        """The image, or the surroundings of one box, with truth and answer as a JPEG."""
+    def _draw(self, content: _Content, of: Answer, focus: Boxes | None, focus_color: int = 0) -> bytes:
+        """The image, or the surroundings of one box which stands out, with truth and answer as a JPEG."""
         image, left, top = content
         if focus is not None:
             image, left, top = _surroundings(image, left, top, focus)
@@ -224,22 +224,25 @@ class Examples:
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         canvas = np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8)
         hit = of.taken >= 0
-        few = len(of.false) + len(of.missed) + int(hit.sum()) <= LABELLED
+        few = focus is None and len(of.false) + len(of.missed) + int(hit.sum()) <= LABELLED
         named = zip(of.classes, of.scores, strict=True)
         said = [f"{self._name(label)} {score:.2f}" for label, score in named]
         missed = of.missed
+        width = 2 if focus is None else 1
         parts: list[tuple[Boxes, list[str], int, int]] = [
             (of.truth[of.taken[hit]], [], TRUTH, 1),
-            (of.truth[missed], [self._name(label) for label in of.truth_classes[missed]], MISS, 2),
-            (of.boxes[hit], [name for name, good in zip(said, hit, strict=True) if good], HIT, 2),
-            (of.boxes[of.false], [said[row] for row in of.false], FALSE, 2),
+            (of.truth[missed], [self._name(label) for label in of.truth_classes[missed]], MISS, width),
+            (of.boxes[hit], [name for name, good in zip(said, hit, strict=True) if good], HIT, width),
+            (of.boxes[of.false], [said[row] for row in of.false], FALSE, width),
         ]
-        for boxes, labels, color, width in parts:
+        if focus is not None:
+            parts.append((focus[None], [], focus_color, 3))
+        for boxes, labels, color, line in parts:
             places = (boxes - np.array([left, top, left, top])) * scale
             inside = (places[:, 2:] > 0).all(axis=1) & (places[:, :2] < size).all(axis=1)
             shown = [labels[i] if labels and few else "" for i in np.flatnonzero(inside)]
             canvas = draw_boxes(
-                canvas, places[inside], shown, [color] * len(shown), line_width=width, font_size=12
+                canvas, places[inside], shown, [color] * len(shown), line_width=line, font_size=12
             )
         good, data = cv2.imencode(".jpg", canvas[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
         assert good

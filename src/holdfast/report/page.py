@@ -5,7 +5,7 @@ look and the pieces they are made of.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 # Colours of charts stand here by the names in `panels.VARIABLES`.
@@ -117,3 +117,25 @@ def card(level: str, title: str, remedy: str, inside: str = "") -> str:
         f'<article class="{level}"><h3><span>{level}</span>{text(title)}</h3>'
         f"<p>{text(remedy)}</p>{inside}</article>"
     )
+
+
+def words(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table of words, whose cells break, from heads and cells as text."""
+    cells = [[f"<td>{text(cell)}</td>" for cell in row] for row in rows]
+    return f'<div class="plain">{table(heads, cells)}</div>'
+
+
+def listed(items: Iterable[object]) -> str:
+    """A list; nothing without items."""
+    shown = "".join(f"<li>{text(item)}</li>" for item in items)
+    return f"<ul>{shown}</ul>" if shown else ""
+
+
+def note(sentence: str) -> str:
+    """A line of small importance."""
+    return f'<p class="soft">{text(sentence)}</p>'
+
+
+def lacks(what: str, more: str = "") -> str:
+    """Says what the page would show if it were there."""
+    return note(f"Not in this folder: {what}. {more}".strip())

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from holdfast.report.canvas import BLUE, GREEN, INK, ORANGE, PINK, RED, dress
-from holdfast.report.panels import Panel, epoch_axis, legend_above, line, sheet
+from holdfast.report.panels import Panel, epoch_axis, legend_above, legend_below, line, sheet
 from holdfast.report.rate_plots import rate_lines
 from holdfast.report.table import Columns, read_results
 
@@ -76,25 +76,14 @@ def _average_precision(axes: Axes, data: Columns) -> None:
     if upper is not None and np.isfinite(upper).any():
         top = min(1.0, 1.15 * max(float(np.nanmax(upper)), 0.05))
     axes.set_ylim(0.0, 1.02 * top)
-    _finish(axes, epochs)
-    if upper is None or lower is None:
-        return
-    fitness = 0.1 * upper + 0.9 * lower
-    if not np.isfinite(fitness).any():
-        return
-    best = int(np.nanargmax(fitness))
-    axes.plot(epochs[best], lower[best], marker="*", markersize=12, color=INK, linestyle="none", zorder=5)
-    # Near the right end the text goes to the left of its star.
-    late = epochs[best] > (epochs[0] + epochs[-1]) / 2
-    axes.annotate(
-        f"best: epoch {epochs[best]:.0f}, {lower[best]:.3f}",
-        (float(epochs[best]), float(lower[best])),
-        xytext=(-6 if late else 6, 8 if lower[best] < 0.15 * top else -16),  # off the axis
-        textcoords="offset points",
-        ha="right" if late else "left",
-        fontsize=8,
-        color=INK,
-    )
+    if upper is not None and lower is not None and np.isfinite(0.1 * upper + 0.9 * lower).any():
+        best = int(np.nanargmax(0.1 * upper + 0.9 * lower))
+        axes.plot(
+            epochs[best], lower[best], marker="*", markersize=11, color=INK, linestyle="none", zorder=5,
+            label=f"best: {lower[best]:.3f} in epoch {epochs[best]:.0f}",
+        )  # fmt: skip
+    epoch_axis(axes, float(epochs.min()), float(epochs.max()))
+    legend_below(axes)
 
 
 def _rates(axes: Axes, epochs: NDArray[np.float64], rates: Columns) -> None:

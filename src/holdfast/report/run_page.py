@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import count, pairwise
+from collections.abc import Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from holdfast.data.boxes_check import SIZE_EDGES
 from holdfast.health.lines import duration
 from holdfast.health.memory import fragments
-from holdfast.health.records import Event, Finding, size
+from holdfast.health.records import Finding, size
 from holdfast.health.rules import examine
-from holdfast.post.draw import PALETTE
-from holdfast.report.examples import FALSE, HIT, MISS, TRUTH
-from holdfast.report.gradient_plots import gradient_panels, notable
+from holdfast.report.gradient_plots import gradient_panels
 from holdfast.report.memory_plots import memory_panels
-from holdfast.report.page import bars, card, data_uri, document, table, text
+from holdfast.report.page import card, document, lacks, listed, note, table, text, words
 from holdfast.report.panels import Panel, inline
 from holdfast.report.plots import result_panels
 from holdfast.report.rate_plots import rate_panels
-from holdfast.report.run_folder import EXAMPLES, RunFolder
+from holdfast.report.run_folder import RunFolder
+from holdfast.report.run_sections import Room, data, examples, incidents, prints
 from holdfast.report.speed_plots import speed_panels
 from holdfast.runs import write_atomic
 
 PAGE = "report.html"
 MOST = 6_000_000  # bytes of pictures; those that come last are left out
-SHOWN = 60  # rows of a list
 CURVES = (
     ("PR_curve.png", "precision against recall"), ("F1_curve.png", "F1 against confidence"),
     ("P_curve.png", "precision against confidence"), ("R_curve.png", "recall against confidence"),
@@ -35,12 +32,6 @@ CURVES = (
 CONFUSION = (
     ("confusion_matrix.png", "counts"), ("confusion_matrix_normalized.png", "share of each true class"),
 )  # fmt: skip
-GALLERIES = (
-    ("worst", "Worst images", "Most errors first."),
-    ("false alarms", "False alarms", "The most confident of each image, and what is wrong with it."),
-    ("missed", "Missed objects", "The largest of each image, and how it was missed."),
-    ("best", "Best images", "Most objects found without an error first."),
-)
 _LEVELS = {"warning": "warning", "advice": "note", "good": "good"}
 _STYLE = """
 nav { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 14px 0 4px; font-size: .88rem; }
@@ -88,21 +79,21 @@ def write_page(run: RunFolder) -> Path:
 
 def run_page(run: RunFolder) -> bytes:
     """The page; what a run folder lacks is said in its place."""
-    number, room = count(), _Room(MOST)
+    number, room = count(), Room(MOST)
     sections: list[tuple[str, list[str]]] = [
         ("Findings", _findings(run)),
         ("Plan", _plan(run)),
-        ("Curves", [_charts(result_panels(run.table), number) if run.table else _lacks("results.csv")]),
-        ("Validation", [_classes(run), _prints(run, CURVES, room), "<h3>Confusion</h3>",
-                        _prints(run, CONFUSION, room)]),
-        ("Examples", _examples(run, room)),
-        ("Data set", _data(run, room)),
+        ("Curves", [_charts(result_panels(run.table), number) if run.table else lacks("results.csv")]),
+        ("Validation", [_classes(run), prints(run, CURVES, room), "<h3>Confusion</h3>",
+                        prints(run, CONFUSION, room)]),
+        ("Examples", examples(run, room)),
+        ("Data set", data(run, room)),
         ("Memory", [_charts(memory_panels(run), number), _fragments(run)]),
         ("Gradients", [_charts(gradient_panels(run), number)]),
         ("Learning rate", [_charts(rate_panels(run), number)]),
         ("Throughput", [_charts(speed_panels(run), number)]),
-        ("Incidents", _incidents(run)),
-        ("Batches", [_prints(run, [(f"train_batch{i}.jpg", f"training batch {i}") for i in range(2)], room)]),
+        ("Incidents", incidents(run)),
+        ("Batches", [prints(run, [(f"train_batch{i}.jpg", f"training batch {i}") for i in range(2)], room)]),
         ("Reproduce", _reproduce(run)),
         ("Environment", _environment(run)),
     ]  # fmt: skip
@@ -111,25 +102,6 @@ def run_page(run: RunFolder) -> bytes:
     for head, parts in sections:
         body += [f'<h2 id="{_anchor(head)}">{text(head)}</h2>', *parts]
     return document(f"{run.path.name}: training report", body, style=_STYLE)
-
-
-class _Room:
-    """Bytes of pictures that the page may still take."""
-
-    def __init__(self, most: int) -> None:
-        self.left = most
-
-    def take(self, path: Path) -> str | None:
-        """The picture as an address; None where it cannot be read or there is no room left."""
-        try:
-            data = path.read_bytes()
-        except OSError:
-            return None
-        length = len(data) * 4 // 3
-        if length > self.left:
-            return None
-        self.left -= length
-        return data_uri(data, "png" if path.suffix == ".png" else "jpeg")
 
 
 def _summary(run: RunFolder) -> list[str]:
@@ -178,7 +150,7 @@ def _verdict(run: RunFolder, done: int, planned: int) -> tuple[str, str]:
 def _findings(run: RunFolder) -> list[str]:
     found = examine(run.history)
     if not found:
-        return [_note("No rule found anything, good or bad. Some need ten epochs.")]
+        return [note("No rule found anything, good or bad. Some need ten epochs.")]
     return [card(_LEVELS[finding.level], finding.text, _remedy(finding)) for finding in found]
 
 
@@ -190,7 +162,7 @@ def _plan(run: RunFolder) -> list[str]:
     facts = run.manifest
     plan = facts.get("plan") or {}
     if not facts:
-        return [_lacks("manifest.json")]
+        return [lacks("manifest.json")]
     cut = "in one piece"
     if plan.get("parts", 1) > 1:
         cut = f"in {plan['parts']} micro-batches of {plan['micro_batch']}"
@@ -208,9 +180,9 @@ def _plan(run: RunFolder) -> list[str]:
     ]  # fmt: skip
     if facts.get("ranks", 1) > 1:
         rows.append(("processes", asked.get("ranks"), facts["ranks"], facts.get("batch_norm", "")))
-    cells = [[f"<td>{text(_plainly(cell))}</td>" for cell in row] for row in rows]
+    cells = [[_plainly(cell) for cell in row] for row in rows]
     reasons = [*plan.get("reasons", ()), *facts.get("cache", ()), *facts.get("augmentation", ())]
-    return [_plain_table(["", "asked", "decided", "why"], cells), _list(reasons)]
+    return [words(["", "asked", "decided", "why"], cells), listed(reasons)]
 
 
 def _predicted(plan: Mapping[str, Any]) -> str:
@@ -240,14 +212,14 @@ def _fragments(run: RunFolder) -> str:
     shares = [share for epoch in run.history.epochs if (share := fragments(epoch)) is not None]
     if not shares:
         return ""
-    return _note(f"Fragmentation, 1 - peak / reserved: {shares[-1]:.0%} last, {max(shares):.0%} at most.")
+    return note(f"Fragmentation, 1 - peak / reserved: {shares[-1]:.0%} last, {max(shares):.0%} at most.")
 
 
 def _classes(run: RunFolder) -> str:
     """AP of each class."""
     rows = run.results.get("classes") or []
     if not rows:
-        return _lacks("results.json", "It comes with the validation at the end of a run.")
+        return lacks("results.json", "It comes with the validation at the end of a run.")
     keys = ("images", "instances", "precision", "recall", "map50", "map50_95")
     cells = [
         [f'<td class="name">{text(row.get("class"))}</td>',
@@ -261,133 +233,23 @@ def _cell(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else "-"
 
 
-def _prints(run: RunFolder, files: Sequence[tuple[str, str]], room: _Room) -> str:
-    """Pictures of the folder, on white paper."""
-    shown = [(room.take(run.path / name), name, caption) for name, caption in files]
-    figures = [
-        f'<figure><img alt="{text(caption)}" src="{source}"><figcaption>{text(caption)}</figcaption></figure>'
-        for source, _, caption in shown if source
-    ]  # fmt: skip
-    lacking = [name for source, name, _ in shown if not source]
-    lines = _lacks(", ".join(lacking)) if lacking else ""
-    one = " one" if len(files) == 1 else ""
-    return (f'<div class="prints{one}">{"".join(figures)}</div>' if figures else "") + lines
-
-
-def _examples(run: RunFolder, room: _Room) -> list[str]:
-    groups = run.examples.get("groups")
-    if not isinstance(groups, dict):
-        return [_lacks("examples", "They come with the validation at the end of a run.")]
-    seen, whole = run.examples.get("images", 0), run.results.get("images", 0)
-    of = f"{seen} validation images" + (f" of {whole}, those of rank 0" if whole and seen < whole else "")
-    keys = (("truth", TRUTH), ("hit", HIT), ("missed", MISS), ("false alarm", FALSE))
-    legend = "".join(
-        f'<i class="key" style="background: rgb{PALETTE[color]}"></i>{name}' for name, color in keys
-    )
-    chosen = f"Chosen among {of}, confidence above {run.examples.get('conf', 0):g}."
-    parts = [f'<p class="soft">{chosen}{legend}</p>']
-    for key, head, about in GALLERIES:
-        figures = []
-        for example in groups.get(key, ()):
-            source = room.take(run.path / EXAMPLES / str(example.get("picture")))
-            if source:
-                caption = f"{Path(str(example.get('file'))).name}: {_told(example)}"
-                figures.append(
-                    f'<figure><img alt="{text(caption)}" src="{source}">'
-                    f"<figcaption>{text(caption)}</figcaption></figure>"
-                )
-        small = "" if key in ("worst", "best") else " small"
-        shown = f'<div class="cases{small}">{"".join(figures)}</div>' if figures else _note("None.")
-        parts += [f"<h3>{head}</h3>", f'<p class="soft">{about}</p>', shown]
-    return parts
-
-
-def _told(example: Mapping[str, Any]) -> str:
-    if "text" in example:
-        return str(example["text"])
-    hits, missed, false = (int(example.get(key, 0)) for key in ("hits", "missed", "false"))
-    return f"{hits} found, {missed} missed, {false} false alarm{'' if false == 1 else 's'}"
-
-
-def _data(run: RunFolder, room: _Room) -> list[str]:
-    splits = run.data.get("splits")
-    if not isinstance(splits, dict) or not splits:
-        return [_lacks("data.json"), _prints(run, [("labels.jpg", "labels of the training images")], room)]
-    heads = ("images", "images left out", "images without boxes", "boxes", "label rows left out")
-    rows = [[f"<td>{head}</td>", *(f"<td>{split.get(head, 0):,}</td>" for split in splits.values())]
-            for head in heads]  # fmt: skip
-    for at, name in enumerate(("small", "medium", "large")):
-        shares = [split["areas"][at] / max(split["boxes"], 1) for split in splits.values()]
-        rows.append([f"<td>{name} boxes</td>", *(f"<td>{share:.0%}</td>" for share in shares)])
-    names = [str(name) for name in run.data.get("names", ())]
-    first = next(iter(splits.values()))["classes"]
-    order = sorted(range(len(names)), key=lambda at: -first[at])
-    labels = [f"{names[at]} ({at})" for at in order]
-    counts = {name: [split["classes"][at] for at in order] for name, split in splits.items()}
-    edges = [0.0, *SIZE_EDGES]
-    sides = [*(f"{low:.0%} to {high:.0%}" for low, high in pairwise(edges)), f"{edges[-1]:.0%} and over"]
-    parts = [
-        table(["", *splits], rows),
-        '<p class="soft">Small: under 32 x 32 pixels; large: over 96 x 96, as COCO counts.</p>',
-        "<h3>Boxes per class</h3>", bars("class", labels, counts),
-        "<h3>Size of boxes</h3>",
-        bars("side", sides, {name: split["sides"] for name, split in splits.items()}),
-        '<p class="soft">Side: the square root of the share that a box has of its image.</p>',
-        "<h3>Problems</h3>",
-    ]  # fmt: skip
-    found = [(name, problem) for name, split in splits.items() for problem in split["problems"]]
-    for name, problem in found[:SHOWN]:
-        title = f"{problem['count']:,} x {problem['reason']} ({name})"
-        parts.append(card("warning", title, str(problem["remedy"]), _list(problem["examples"])))
-    if not found:
-        parts.append(_note("None: every image and every label is used."))
-    return [*parts, _prints(run, [("labels.jpg", "labels of the training images")], room)]
-
-
-def _incidents(run: RunFolder) -> list[str]:
-    parts: list[str] = []
-    events = notable(run)
-    if run.starts:
-        after = ", ".join(str(done) for done in run.starts)
-        parts.append(_note(f"Started again after epochs {after}."))
-    if events:
-        rows = [[f"<td>{text(cell)}</td>" for cell in _event(event)] for event in events[-SHOWN:]]
-        parts.append(_plain_table(["what", "epoch", "step", "what was said"], rows))
-        if len(events) > SHOWN:
-            parts.append(_note(f"The last {SHOWN} of {len(events)}; all are in health.jsonl."))
-    if run.quarantine:
-        rows = [[f"<td>{text(row.get(key, ''))}</td>" for key in ("reason", "step", "file")]
-                for row in run.quarantine[:SHOWN]]  # fmt: skip
-        parts += ["<h3>Images at fault</h3>", _plain_table(["reason", "step", "file"], rows)]
-        if len(run.quarantine) > SHOWN:
-            parts.append(_note(f"The first {SHOWN} of {len(run.quarantine)}; all are in quarantine.csv."))
-    for name, told in run.incidents[-10:]:
-        parts.append(f"<details><summary>{text(name)}</summary><pre>{text(told[:20_000])}</pre></details>")
-    return parts or [_note("None: every step counted, and no process was lost.")]
-
-
-def _event(event: Event) -> tuple[object, ...]:
-    return event.what, event.epoch, event.step, event.text
-
-
 def _reproduce(run: RunFolder) -> list[str]:
     parts = []
     for key, about in (("reproduce", "The same training again:"), ("command", "As it was started:")):
         if run.manifest.get(key):
             parts.append(f'<p class="soft">{about}</p><pre>{text(run.manifest[key])}</pre>')
     if run.args:
-        cells = ((text(key), text(_plainly(value))) for key, value in run.args.items())
-        listed = _plain_table(["key", "value"], [[f"<td>{cell}</td>" for cell in row] for row in cells])
-        parts.append(f"<details><summary>All settings</summary>{listed}</details>")
+        keys = words(["key", "value"], [(key, _plainly(value)) for key, value in run.args.items()])
+        parts.append(f"<details><summary>All settings</summary>{keys}</details>")
     else:
-        parts.append(_lacks("args.yaml"))
+        parts.append(lacks("args.yaml"))
     return parts
 
 
 def _environment(run: RunFolder) -> list[str]:
     facts = run.manifest
     if not facts:
-        return [_lacks("manifest.json")]
+        return [lacks("manifest.json")]
     known = [
         ("Holdfast", "holdfast"), ("torch", "torch"), ("Python", "python"), ("system", "platform"),
         ("device", "device"), ("precision", "precision"), ("compiled", "compiled"), ("processes", "ranks"),
@@ -395,16 +257,8 @@ def _environment(run: RunFolder) -> list[str]:
         ("training images", "train_images"), ("fingerprint of the training images", "train_fingerprint"),
         ("validation images", "val_images"), ("fingerprint of the validation images", "val_fingerprint"),
     ]  # fmt: skip
-    rows = [
-        [f"<td>{name}</td>", f"<td>{text(_plainly(facts[key]))}</td>"]
-        for name, key in known if facts.get(key) not in (None, "")
-    ]  # fmt: skip
-    return [_plain_table(["", ""], rows)]
-
-
-def _plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of words, whose cells break."""
-    return f'<div class="plain">{table(heads, rows)}</div>'
+    rows = [(name, _plainly(facts[key])) for name, key in known if facts.get(key) not in (None, "")]
+    return [words(["", ""], rows)]
 
 
 def _plainly(value: object) -> str:
@@ -419,19 +273,6 @@ def _plainly(value: object) -> str:
 
 def _score(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else "-"
-
-
-def _list(items: Iterable[object]) -> str:
-    shown = "".join(f"<li>{text(item)}</li>" for item in items)
-    return f"<ul>{shown}</ul>" if shown else ""
-
-
-def _note(words: str) -> str:
-    return f'<p class="soft">{text(words)}</p>'
-
-
-def _lacks(what: str, more: str = "") -> str:
-    return _note(f"Not in this folder: {what}. {more}".strip())
 
 
 def _anchor(head: str) -> str:

@@ -2,28 +2,38 @@
 
 from holdfast.settings.verbs import (
     AdviseSettings,
+    BenchmarkSettings,
+    CertifySettings,
     CheckSettings,
+    CompareSettings,
     ConvertSettings,
     DemoSettings,
     DownloadSettings,
+    EnvSettings,
     PlanSettings,
     PredictSettings,
     ReportSettings,
     TrainSettings,
+    TuneSettings,
     ValSettings,
     WatchSettings,
 )
 
 __all__ = [
     "AdviseSettings",
+    "BenchmarkSettings",
+    "CertifySettings",
     "CheckSettings",
+    "CompareSettings",
     "ConvertSettings",
     "DemoSettings",
     "DownloadSettings",
+    "EnvSettings",
     "PlanSettings",
     "PredictSettings",
     "ReportSettings",
     "TrainSettings",
+    "TuneSettings",
     "ValSettings",
     "WatchSettings",
 ]

@@ -160,7 +160,8 @@ class Settings(BaseModel):
 
     def command(self) -> str:
         """A shell command that asks for the same: all keys that are not at their defaults."""
-        left_out = ("hyp", "resume")  # what a `hyp` file says is among the keys; a resumed run starts anew
+        # What a `hyp` file says is among the keys; a repetition starts anew, in a folder of its own.
+        left_out = ("hyp", "resume", "exist_ok")
         words = [
             f"{key}={_word(value)}"
             for key, value in self.as_dict().items()
@@ -321,7 +322,10 @@ def _kind(annotation: Any) -> str:
     if origin is Annotated:
         return _kind(get_args(annotation)[0])
     if origin is tuple:
-        words = _kind(get_args(annotation)[0]).split(" or ")
+        item = _kind(get_args(annotation)[0])
+        if item.startswith("one of "):
+            return f"a list of any of {item.removeprefix('one of ')}"
+        words = item.split(" or ")
         return "a list of " + " or ".join(f"{word.removeprefix('a ')}s" for word in words)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return "none" if annotation is type(None) else names.get(annotation, str(annotation))

@@ -66,6 +66,13 @@ Auto = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else va
 Recompute = Annotated[
     Literal["auto", "off", "norm", "stages"] | bool, AfterValidator(_recompute), BeforeValidator(as_switch)]
 Names = Annotated[tuple[str, ...], BeforeValidator(as_items)]
+Sizes = Annotated[tuple[Annotated[int, Field(ge=32, le=8192)], ...], BeforeValidator(as_items)]
+Logger = Literal["tensorboard", "wandb", "mlflow"]
+Loggers = Annotated[
+    tuple[Logger, ...],
+    BeforeValidator(as_items),
+    BeforeValidator(lambda value: () if value is None or str(value).strip().lower() in _OFF else value)]
+Seeds = Annotated[Literal["different", "same"], casefold("different", "same")]
 Spread = Annotated[
     bool | float,
     BeforeValidator(lambda value: value / 2 if isinstance(value, bool) else value),
@@ -335,6 +342,8 @@ class TrainRunSettings(Settings):
         600.0, ge=0, description="save last.pt every so often in mid-epoch too: 10m, 90s, 1h; 0 does not")
     save_period: int = Field(-1, ge=-1, description="keep an extra checkpoint every N epochs; -1 keeps none")
     plots: bool = Field(True, description="draw curves, labels and example batches")
+    loggers: Loggers = Field(
+        (), description="write each epoch to tensorboard, wandb or mlflow too (these two may use a network)")
     resume: Switch = Field(
         False, description="run folder or checkpoint to continue; bare: the newest run; auto: this --name's")
     project: Text = Field("runs/train", description="folder that holds the runs")
@@ -499,3 +508,73 @@ class DownloadRunSettings(Settings):
     force: bool = Field(False, description="download again, and replace a file that is there")
     timeout: float = Field(30.0, gt=0, le=3600, description="seconds without a byte that end an attempt")
     retries: int = Field(3, ge=0, le=100, description="attempts after the first; each continues the last one")
+
+
+class CompareRunSettings(Settings):
+    """Which runs to compare, and what to write about them."""
+
+    title: ClassVar[str] = "Compare"
+    runs: Names = Field((), description="run folders, two or more")
+    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
+    plots: bool = Field(True, description="draw the curves of all runs into one picture")
+    project: Text = Field("runs/compare", description="folder that holds the comparisons")
+    name: Text = Field("exp", description="folder of this comparison; numbered when it exists")
+
+
+class BenchmarkRunSettings(Settings):
+    """Which model to time, and how."""
+
+    title: ClassVar[str] = "Benchmark"
+    model: Text = Field("", description="weight file, or a model name for random weights")
+    sizes: Sizes = Field((320, 640, 1280), description="sides of the input in pixels")
+    batch: int = Field(1, ge=1, description="images per forward pass")
+    half: bool = Field(True, description="time 16 bits too, where the device has them")
+    warmup: int = Field(3, ge=0, description="passes before those that are timed")
+    rounds: int = Field(20, ge=1, description="timed passes, of which the median counts")
+    data: Text = Field("", description="data.yaml to measure AP on; empty measures none")
+    split: Text = Field("val", description="split of data.yaml to measure AP on")
+    workers: Workers = Field(
+        8, ge=0, le=MAX_WORKERS, description="loader threads, one per core at most (auto: all); 0 uses none")
+    conf: float = Field(0.25, ge=0, le=1, description="drop detections below this, in what is timed")
+    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
+    project: Text = Field("runs/benchmark", description="folder that holds the runs")
+    name: Text = Field("exp", description="folder of this run; numbered when it exists")
+
+
+class TuneRunSettings(Settings):
+    """The search for settings; all keys of training hold for each of its runs."""
+
+    title: ClassVar[str] = "Search"
+    trials: int = Field(30, ge=1, description="trainings in all, those of earlier parts of a search included")
+    search: Names = Field((), description="keys to search over; empty: the usual ones not given by hand")
+    prune: bool = Field(True, description="end trainings that fall behind the median of those before")
+    epochs: int = Field(30, ge=1, description="passes over the training images of each training")
+    optimizer: Optimizer = Field("SGD", description="auto would choose lr0 and momentum by itself")
+    plots: bool = Field(False, description="draw the pictures of each training too")
+    resume: Switch = Field(False, description="folder of the search to continue; bare: the newest")
+    project: Text = Field("runs/tune", description="folder that holds the searches")
+    name: Text = Field("exp", description="folder of this search; numbered when it exists")
+
+
+class CertifyRunSettings(Settings):
+    """A short training, repeated and disturbed; all keys of training hold for each of its runs."""
+
+    title: ClassVar[str] = "Certify"
+    repeats: int = Field(3, ge=2, le=20, description="times the undisturbed training is repeated")
+    seeds: Seeds = Field("different", description="of the repeats: different for spread, same for exactness")
+    faults: bool = Field(True, description="also plant faults: NaN, bad files, no memory, a killed process")
+    images: int = Field(240, ge=20, description="pictures to draw where no data is given")
+    model: Text = Field("gelan-t", description="model name (see 'holdfast models') or weight file to train")
+    epochs: int = Field(12, ge=4, description="passes over the training images; memory is judged from 10 on")
+    imgsz: int = Field(128, ge=32, le=8192, description="side of the input in pixels, a multiple of 32")
+    batch: Batch = Field(8, ge=1, description="images per optimizer step, on any device")
+    hyp: Text = Field("short-run", description="preset name or YAML file of overrides")
+    project: Text = Field("runs/certify", description="folder that holds the certificates")
+    name: Text = Field("exp", description="folder of this certificate; numbered when it exists")
+
+
+class EnvRunSettings(Settings):
+    """How to show the environment."""
+
+    title: ClassVar[str] = "Output"
+    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")

@@ -57,7 +57,7 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "dnn": Foreign((False,), _TORCH),
         "dropout": Foreign((0,), "Dropout belongs to classification models; use --weight-decay."),
         "erasing": Foreign((0.4,), "Erasing belongs to classification models; use --cutmix."),
-        "evolve": Foreign((False,), "Train several times with other keys, such as --lr0."),
+        "evolve": Foreign((False,), "Type 'holdfast tune', which takes the same keys and --trials N."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
         "image_weights": Foreign((False,), "Every image is seen once per epoch, however rare its classes."),
         "kobj": Foreign((1,), _POSE),

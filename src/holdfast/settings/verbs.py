@@ -8,8 +8,11 @@ from holdfast.settings.components import (
     AdviseRunSettings,
     AnswerSettings,
     AugmentSettings,
+    BenchmarkRunSettings,
+    CertifyRunSettings,
     CheckDataSettings,
     CheckOutputSettings,
+    CompareRunSettings,
     CompileSettings,
     ConvertRunSettings,
     DataSettings,
@@ -17,6 +20,7 @@ from holdfast.settings.components import (
     DetectionSettings,
     DeviceSettings,
     DownloadRunSettings,
+    EnvRunSettings,
     FolderSettings,
     LossSettings,
     MemorySettings,
@@ -31,6 +35,7 @@ from holdfast.settings.components import (
     StartModelSettings,
     TrainDataSettings,
     TrainRunSettings,
+    TuneRunSettings,
     ValRunSettings,
     WatchRunSettings,
 )
@@ -103,3 +108,27 @@ class DownloadSettings(DownloadRunSettings):
     """Everything `holdfast download` knows."""
 
     positional: ClassVar[tuple[str, ...]] = ("names",)
+
+
+class CompareSettings(CompareRunSettings, FolderSettings):
+    """Everything `holdfast compare` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("runs",)
+
+
+class BenchmarkSettings(BenchmarkRunSettings, AnswerSettings, FolderSettings, DeviceSettings):
+    """Everything `holdfast benchmark` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("model",)
+
+
+class TuneSettings(TuneRunSettings, TrainSettings):
+    """Everything `holdfast tune` knows."""
+
+
+class CertifySettings(CertifyRunSettings, TrainSettings):
+    """Everything `holdfast certify` knows."""
+
+
+class EnvSettings(EnvRunSettings):
+    """Everything `holdfast env` knows."""

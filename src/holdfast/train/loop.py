@@ -15,6 +15,7 @@ from holdfast.data.batch import Batch
 from holdfast.data.loader import TrainLoader
 from holdfast.errors import DataError, Diverged, OutOfMemory, Stopped
 from holdfast.evaluate.coco import DetectionMetrics
+from holdfast.loggers import Loggers
 from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog
 from holdfast.train.checkpoint import Progress, restore, snapshot, weights_snapshot
@@ -89,6 +90,7 @@ class Outputs:
     Attributes:
         saver: writes last.pt, best.pt and epochN.pt.
         csv: one row per epoch.
+        loggers: the same for other programs.
         settings: stored in every checkpoint.
         facts: stored in every checkpoint.
         on_batch: called with every batch of the first epoch and its number, to draw pictures.
@@ -96,6 +98,7 @@ class Outputs:
 
     saver: Saver
     csv: CsvLog
+    loggers: Loggers
     settings: Mapping[str, Any]
     facts: Mapping[str, Any]
     on_batch: Callable[[int, Batch], None] | None
@@ -310,6 +313,7 @@ class Run:
         """Adds a row to results.csv; rows that the disk does not take are written with the next one."""
         if self.outputs is None:
             return
+        self.outputs.loggers.epoch(row)
         try:
             self.outputs.csv.append(row)
         except OSError as error:

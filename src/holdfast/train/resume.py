@@ -25,6 +25,7 @@ RESUME_KEYS = frozenset((
     "device", "ranks", "ddp_timeout", "sync_bn", "supervise", "data", "workers", "cache", "cache_budget",
     "epochs", "patience", "val_interval", "save_period", "save_every", "nosave", "noval", "verbose", "plots",
     "micro_batch", "ckpt", "memory_limit", "headroom", "read_timeout", "worker_kind",
+    "loggers",
 ))  # fmt: skip
 _PLACE = ("project", "name", "exist_ok")  # where a run is written: never taken from a checkpoint
 

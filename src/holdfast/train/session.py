@@ -31,6 +31,7 @@ from holdfast.devices import choose_precision, narrower_precision
 from holdfast.evaluate.summary import results_summary, table
 from holdfast.health.lines import duration
 from holdfast.load import load_model
+from holdfast.loggers import Loggers, require_loggers
 from holdfast.losses.detect import criterion
 from holdfast.memory.budget import held, trim
 from holdfast.models.detector import Detector
@@ -175,6 +176,7 @@ def _fit(
     asked = settings
     where = replace(place(), restarts=ranks.largest(place().restarts))
     settings, content, folder = ranks.from_main(lambda: beginning(asked, folder, where, say))
+    require_loggers(settings.loggers)
     talk = Told(say if settings.verbose and ranks.main else _silent)
     tell = Told(talk)  # for parts of which lines are recorded too
     device = device_of(ranks, settings.device, say)
@@ -456,6 +458,9 @@ def _fit(
         outputs = Outputs(
             saver=saver,
             csv=csv,
+            loggers=Loggers(
+                settings.loggers, folder, settings=settings.as_dict(), done=progress.epoch, say=talk
+            ),
             settings=settings.as_dict(),
             facts=facts,
             on_batch=draw_train if plots else None,
@@ -494,6 +499,8 @@ def _fit(
         stack.enter_context(closing(loader))
         if saver is not None:
             stack.enter_context(closing(saver))
+        if outputs is not None:
+            stack.enter_context(closing(outputs.loggers))
         stack.enter_context(repeatable(settings.deterministic))
         stack.enter_context(monitor)
         interrupt = stack.enter_context(Interrupt())

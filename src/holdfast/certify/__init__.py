@@ -1,0 +1,1 @@
+"""A short training, repeated and disturbed, and what that says."""

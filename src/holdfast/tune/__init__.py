@@ -1,0 +1,1 @@
+"""The search for training settings."""
