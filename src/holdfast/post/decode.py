@@ -27,7 +27,14 @@ from torch import Tensor
 
 from holdfast.geometry.anchors import anchor_points
 from holdfast.models.outputs import (
-    Angles, Branch, ClassOutputs, DetectOutputs, DualOutputs, Keypoints, Masks, Outputs,
+    Angles,
+    Branch,
+    ClassOutputs,
+    DetectOutputs,
+    DualOutputs,
+    Keypoints,
+    Masks,
+    Outputs,
 )  # fmt: skip
 from holdfast.post.columns import AngleColumns, BoxColumns, KeypointColumns, MaskColumns
 
