@@ -41,7 +41,8 @@ def truth_and_rows(seed: int, images: int = 6) -> list[tuple[NDArray[Any], NDArr
     for _ in range(images):
         there = boxes_of(r, r.randint(0, 6))
         classes = r.randint(0, 2, len(there))
-        moved = np.concatenate([there + r.randn(*there.shape) * 4, there + r.randn(*there.shape), boxes_of(r, 3)])
+        near, far = there + r.randn(*there.shape), there + r.randn(*there.shape) * 4
+        moved = np.concatenate([far, near, boxes_of(r, 3)])
         low, high = np.minimum(moved[:, :2], moved[:, 2:]), np.maximum(moved[:, :2], moved[:, 2:]) + 1
         corners = np.concatenate([low, high], 1).clip(0, [W, H, W, H])
         labels = np.concatenate([classes, classes, r.randint(0, 2, 3)])
@@ -50,7 +51,9 @@ def truth_and_rows(seed: int, images: int = 6) -> list[tuple[NDArray[Any], NDArr
     return result
 
 
-def pycocotools_table(truth: list[dict[str, Any]], rows: list[dict[str, Any]], kind: str) -> NDArray[np.float64]:
+def pycocotools_table(
+    truth: list[dict[str, Any]], rows: list[dict[str, Any]], kind: str
+) -> NDArray[np.float64]:
     """pycocotools' ten (boxes, masks: twelve) numbers."""
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
@@ -87,7 +90,7 @@ def test_mask_ap_is_that_of_pycocotools() -> None:
                           "bbox": xywh(box), "segmentation": [blob(box).ravel().astype(float).tolist()]})
         for row, shape in zip(rows, shapes, strict=True):
             found.append({"image_id": i, "category_id": int(row[5]), "score": float(row[4]),
-                          "segmentation": {"size": [H, W], "counts": shape.decode()}})
+                          "segmentation": {"size": [H, W], "counts": shape}})
         evaluator.update(i, detections=rows, truth_classes=classes, truth_boxes=there, size=(H, W),
                          shapes=shapes, truth_shapes=own)
     ours = evaluator.compute()
@@ -179,7 +182,9 @@ def boxes_alone(measure: BoxMeasure | None = None) -> DetectionMetrics:
 
 
 @pytest.mark.parametrize(("kind", "letter"), [(SegmentMetrics, "M"), (PoseMetrics, "P")])
-def test_two_kinds_of_metrics_stand_side_by_side(kind: type[SegmentMetrics] | type[PoseMetrics], letter: str) -> None:
+def test_two_kinds_of_metrics_stand_side_by_side(
+    kind: type[SegmentMetrics] | type[PoseMetrics], letter: str
+) -> None:
     box = boxes_alone()
     both = kind(box, box)
     assert tuple(both.results_dict) == (*kind.columns, "fitness")

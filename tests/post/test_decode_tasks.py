@@ -50,7 +50,7 @@ def test_suppressed_rows_equal_the_golden_ones(fixtures_26: Path, task: str) -> 
 
 @pytest.mark.parametrize("task", ["seg", "pose", "obb"])
 def test_best_rows_equal_the_golden_ones(fixtures_26: Path, task: str) -> None:
-    golden, facts = load(fixtures_26, task)
+    golden, _ = load(fixtures_26, task)
     (rows,) = answer(
         DualOutputs(branch_of(golden, "o2m", task), branch_of(golden, "o2o", task)), conf=0.0, iou=0.7, **KEYS
     )

@@ -1,7 +1,7 @@
 """What makes a detection right: the overlap of boxes, masks, keypoints or oriented boxes.
 
-The evaluator asks a measure and knows nothing else about what it counts. Truth without a labelled keypoint can
-be neither found nor missed, as COCO has it; its area is taken to be a share of its box.
+The evaluator asks a measure and knows nothing else about what it counts. Truth without a labelled keypoint
+can be neither found nor missed, as COCO has it; its area is taken to be a share of its box.
 
 Dimensions: N detections, M objects of one image, K keypoints.
 """
@@ -70,7 +70,7 @@ class BoxMeasure:
 
 
 class MaskMeasure(BoxMeasure):
-    """Masks; a shape is COCO's compressed run lengths (`evaluate.rle`), bytes."""
+    """Masks; a shape is COCO's compressed run lengths (`evaluate.rle`)."""
 
     kind = "segm"
 
@@ -90,7 +90,7 @@ class MaskMeasure(BoxMeasure):
         found, there = ([_runs(s, size) for s in some] for some in (shapes, truth_shapes))
         return np.asarray(mask.iou(found, there, [0] * len(there)), dtype=np.float64)
 
-    def annotation(self, shape: bytes, size: tuple[int, int]) -> dict[str, Any]:
+    def annotation(self, shape: str, size: tuple[int, int]) -> dict[str, Any]:
         """The mask and its area."""
         from faster_coco_eval.core import mask
 
@@ -177,5 +177,5 @@ class RotatedMeasure(BoxMeasure):
         return {"rotated": shape, "area": float(shape[2]) * float(shape[3])}
 
 
-def _runs(counts: bytes, size: tuple[int, int]) -> dict[str, Any]:
+def _runs(counts: str, size: tuple[int, int]) -> dict[str, Any]:
     return {"size": [int(size[0]), int(size[1])], "counts": counts}

@@ -237,6 +237,11 @@ class ClassifyEvaluator:
         self._hits[1, truth] += truth in falling[:5].tolist()
         self._confusion.matrix[int(falling[0]), truth] += 1
 
+    def miss(self, truth: int) -> None:
+        """Adds an image of class `truth` of which nothing was said."""
+        self._images[truth] += 1
+        self._confusion.matrix[-1, truth] += 1
+
     def compute(self) -> ClassifyMetrics:
         """Returns the metrics of everything added so far; more images may follow."""
         total = int(self._images.sum())

@@ -86,7 +86,8 @@ def mask_windows(
     Args:
         coefficients: (N, M).
         prototypes: (M, H, W) of one image.
-        boxes: (N, 4) xyxy in pixels of the grid, not rounded; a pixel belongs where its number is in [x1, x2).
+        boxes: (N, 4) xyxy in pixels of the grid, not rounded; a pixel belongs where its number is in
+            [x1, x2).
         height, width: of the grid.
         scale: cells of the prototypes per pixel of the grid, horizontally and vertically.
         offset: place, in cells from the corner of the prototypes, of the grid's corner.
