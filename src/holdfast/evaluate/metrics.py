@@ -246,6 +246,7 @@ class ClassifyEvaluator:
         """Returns the metrics of everything added so far; more images may follow."""
         total = int(self._images.sum())
         top1, top5 = (self._hits.sum(axis=1) / max(total, 1)).tolist()
+        first, second = self._hits.copy()
         return ClassifyMetrics(
-            self.names, top1, top5, total, self._images.copy(), *self._hits.copy(), self._confusion
+            self.names, top1, top5, total, self._images.copy(), first, second, self._confusion
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def of_pixels(mask: NDArray[np.bool_]) -> str:
+def of_pixels(mask: NDArray[Any]) -> str:
     """Run lengths of a mask (H, W)."""
     from faster_coco_eval.core import mask as coco
 

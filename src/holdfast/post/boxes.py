@@ -36,8 +36,8 @@ class Rows(Part):
             data = data[None]
         if data.shape[-1] - self.numbers not in (2, 3):
             raise ValueError(
-                f"{type(self).__name__.lower()} need rows of {self.numbers + 2} or {self.numbers + 3} numbers "
-                f"({self.layout}, [id,] conf, cls), got {tuple(data.shape)}"
+                f"{type(self).__name__.lower()} need rows of {self.numbers + 2} or {self.numbers + 3} "
+                f"numbers ({self.layout}, [id,] conf, cls), got {tuple(data.shape)}"
             )
         super().__init__(data, orig_shape)
 
@@ -78,7 +78,7 @@ class Rows(Part):
     def details(self, normalize: bool, decimals: int) -> list[dict[str, Any]]:
         """The box of each."""
         names = [f"{axis}{i + 1}" for i in range(self.corners) for axis in "xy"]
-        places = np.asarray(self.numpy().places(normalize)).reshape(len(self), -1).tolist()
+        places = np.asarray(self.numpy().places(normalize)).reshape(len(self), 2 * self.corners).tolist()
         return [
             {"box": {name: round(v, decimals) for name, v in zip(names, place, strict=True)}}
             for place in places

@@ -70,7 +70,7 @@ class KeypointColumns(BoxColumns):
     @staticmethod
     def decode(raw: Tensor, points: Tensor, scale: Tensor, extra: Keypoints) -> Tensor:
         """As in `BoxColumns`."""
-        each = raw.unflatten(-1, (-1, extra.dims))
+        each = raw.view(*raw.shape[:-1], raw.shape[-1] // extra.dims, extra.dims)
         place = (each[..., :2] + points.unsqueeze(-2)) * scale[..., None, None]
         return torch.cat((place, each[..., 2:].sigmoid()), -1).flatten(-2)
 

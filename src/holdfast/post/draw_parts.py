@@ -35,7 +35,9 @@ _LIMB_COLORS = (5,) * 6 + (1,) * 4 + (3,) * 4 + (2,) * 4  # numbers in the palet
 _POINT_COLORS = (5,) * 5 + (1,) * 6 + (2,) * 6
 
 
-def draw_masks(image: Picture, masks: NDArray[np.bool_], classes: Sequence[int], *, bgr: bool = False) -> None:
+def draw_masks(
+    image: Picture, masks: NDArray[np.bool_], classes: Sequence[int], *, bgr: bool = False
+) -> None:
     """Tints masks (N, H, W) and lines their borders; later ones lie on top.
 
     Args:
@@ -81,7 +83,10 @@ def draw_keypoints(
         shown = (x >= 0) & (y >= 0) & (x <= width) & (y <= height) & ((x != 0) | (y != 0))
         if rows.shape[1] == 3:
             shown &= rows[:, 2] >= SURE
-        places = [(round(float(a)), round(float(b))) if s else None for a, b, s in zip(x, y, shown, strict=True)]
+        places = [
+            (round(a), round(b)) if good else None
+            for a, b, good in zip(x.tolist(), y.tolist(), shown.tolist(), strict=True)
+        ]
         if person and lines:
             for (a, b), limb in zip(LIMBS, _LIMB_COLORS, strict=True):
                 start, end = places[a], places[b]
@@ -94,7 +99,9 @@ def draw_keypoints(
                 cv2.circle(image, place, size, color, -1, cv2.LINE_AA)
 
 
-def draw_lines(image: Picture, lines: Sequence[str], *, font_size: int | None = None, bgr: bool = False) -> None:
+def draw_lines(
+    image: Picture, lines: Sequence[str], *, font_size: int | None = None, bgr: bool = False
+) -> None:
     """Writes lines of text into the upper left corner."""
     size = font_size or auto_font_size(*image.shape[:2])
     font = load_font(size, "".join(lines))

@@ -48,7 +48,9 @@ class Keypoints(Part):
         own = self.numpy()
         rows = []
         for place, data in zip(own.xyn if normalize else own.xy, own.data, strict=True):
-            columns = {"x": place[:, 0], "y": place[:, 1], **({"visible": data[:, 2]} if self.has_visible else {})}
+            columns = {"x": place[:, 0], "y": place[:, 1]}
+            if self.has_visible:
+                columns["visible"] = data[:, 2]
             numbers = {name: [round(float(v), decimals) for v in column] for name, column in columns.items()}
             rows.append({"keypoints": numbers})
         return rows
@@ -57,7 +59,8 @@ class Keypoints(Part):
     def label_numbers(self) -> Any:
         """(N, K D) as fractions of the image and confidences, as label files have them."""
         own = self.numpy()
-        return np.concatenate((own.xyn, own.data[..., 2:]), axis=-1).reshape(len(self), -1)
+        numbers = np.concatenate((own.xyn, own.data[..., 2:]), axis=-1)
+        return numbers.reshape(len(self), self.data.shape[1] * self.data.shape[2])
 
     def __repr__(self) -> str:
         return f"Keypoints({len(self)} objects of {self.data.shape[1]}x{self.data.shape[2]})"

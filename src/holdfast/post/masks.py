@@ -29,7 +29,7 @@ class Masks(Part):
 
     @property
     def xy(self) -> list[NDArray[np.float32]]:
-        """N outlines (p, 2) in pixels of the image: of each mask the largest part; (0, 2) when it is empty."""
+        """N outlines (p, 2) in pixels of the image, of each mask's largest part; (0, 2) for an empty one."""
         height, width = self.orig_shape
         box = fit(height, width, *self.data.shape[-2:])
         shift, scale = np.array([box.left, box.top]), np.array([box.scale_x, box.scale_y])
@@ -43,7 +43,8 @@ class Masks(Part):
     def xyn(self) -> list[NDArray[np.float32]]:
         """The outlines as fractions of the image."""
         height, width = self.orig_shape
-        return [points / np.array([width, height], np.float32) for points in self.xy]
+        extent = np.array([width, height], np.float32)
+        return [np.asarray(points / extent, dtype=np.float32) for points in self.xy]
 
     def in_image(self) -> NDArray[np.bool_]:
         """(N, H, W) masks at the size of the image."""
@@ -58,10 +59,9 @@ class Masks(Part):
 
     def details(self, normalize: bool, decimals: int) -> list[dict[str, Any]]:
         """The outline of each."""
-        return [
-            {"segments": {axis: [round(v, decimals) for v in points[:, i].tolist()] for i, axis in enumerate("xy")}}
-            for points in (self.xyn if normalize else self.xy)
-        ]
+        outlines = self.xyn if normalize else self.xy
+        places = [np.round(points.astype(np.float64), decimals) for points in outlines]
+        return [{"segments": {"x": p[:, 0].tolist(), "y": p[:, 1].tolist()}} for p in places]
 
     def __repr__(self) -> str:
         return f"Masks({len(self)} of {self.data.shape[1]}x{self.data.shape[2]})"
@@ -72,7 +72,8 @@ def _outline(mask: NDArray[np.uint8]) -> NDArray[np.float64]:
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
         return np.zeros((0, 2))
-    return np.asarray(max(contours, key=lambda part: (cv2.contourArea(part), len(part))).reshape(-1, 2) + 0.5, dtype=np.float64)
+    largest = max(contours, key=lambda part: (cv2.contourArea(part), len(part)))
+    return np.asarray(largest.reshape(-1, 2) + 0.5, dtype=np.float64)
 
 
 def has_pixels(data: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def in_original(
     extra = answering(outputs).extra
     place = PLACES[type(extra)]
     return [
-        place(extra, number, row.float(), letterbox, masks, input_size)
+        place(_Image(extra, number, row.float(), letterbox, masks, input_size))
         for number, (row, letterbox) in enumerate(zip(rows, letterboxes, strict=True))
     ]
 
@@ -109,52 +109,49 @@ def upright(outputs: Outputs, rows: Sequence[Tensor]) -> list[Tensor]:
     return [row[:, :6] for row in rows]
 
 
-def _boxes(
-    extra: object, number: int, rows: Tensor, letterbox: Letterbox, form: MaskForm, size: tuple[int, int] | None
-) -> Found:
-    rows = rows.cpu()
-    return Found(boxes=torch.cat((letterbox.to_original(rows[:, :4]), rows[:, 4:6]), 1))
+class _Image(NamedTuple):
+    """One image: what its branch says, its place in the batch, its rows; `in_original` has the others."""
+
+    extra: Any
+    number: int
+    rows: Tensor
+    letterbox: Letterbox
+    masks: MaskForm
+    input_size: tuple[int, int] | None
 
 
-def _masks(
-    extra: Masks, number: int, rows: Tensor, letterbox: Letterbox, form: MaskForm, size: tuple[int, int] | None
-) -> Found:
-    boxes = rows[:, :4]
+def _boxes(image: _Image) -> Found:
+    rows = image.rows.cpu()
+    return Found(boxes=torch.cat((image.letterbox.to_original(rows[:, :4]), rows[:, 4:6]), 1))
+
+
+def _masks(image: _Image) -> Found:
+    boxes, letterbox, size = image.rows[:, :4], image.letterbox, image.input_size
     scale, offset = (1.0, 1.0), (0.0, 0.0)
-    if size is None:  # before they are clipped, which cuts nothing from a mask
+    if size is None:
         size = letterbox.height, letterbox.width
         scale, offset = (letterbox.scale_x, letterbox.scale_y), (letterbox.left, letterbox.top)
         boxes = (boxes - boxes.new_tensor(offset * 2)) / boxes.new_tensor(scale * 2)
     windows = mask_windows(
-        rows[:, 6:],
-        extra.prototypes[number],
+        image.rows[:, 6:],
+        image.extra.prototypes[image.number],
         boxes,
         *size,
         scale=(scale[0] / PROTOTYPE_STRIDE, scale[1] / PROTOTYPE_STRIDE),
         offset=(offset[0] / PROTOTYPE_STRIDE, offset[1] / PROTOTYPE_STRIDE),
     )
-    found = _boxes(extra, number, rows, letterbox, form, size)
-    return found._replace(masks=form(windows, len(rows), *size))
+    return _boxes(image)._replace(masks=image.masks(windows, len(boxes), *size))
 
 
-def _keypoints(
-    extra: Keypoints,
-    number: int,
-    rows: Tensor,
-    letterbox: Letterbox,
-    form: MaskForm,
-    size: tuple[int, int] | None,
-) -> Found:
-    points = rows[:, 6:].cpu().unflatten(1, (-1, extra.dims))
-    places = letterbox.to_original(points[..., :2].repeat(1, 1, 2))[..., :2]
-    found = _boxes(extra, number, rows, letterbox, form, size)
-    return found._replace(keypoints=torch.cat((places, points[..., 2:]), 2))
+def _keypoints(image: _Image) -> Found:
+    flat, dims = image.rows[:, 6:].cpu(), image.extra.dims
+    points = flat.reshape(len(flat), flat.shape[1] // dims, dims)
+    places = image.letterbox.to_original(points[..., :2].repeat(1, 1, 2))[..., :2]
+    return _boxes(image)._replace(keypoints=torch.cat((places, points[..., 2:]), 2))
 
 
-def _rotated(
-    extra: Angles, number: int, rows: Tensor, letterbox: Letterbox, form: MaskForm, size: tuple[int, int] | None
-) -> Found:
-    rows = rows.cpu()
+def _rotated(image: _Image) -> Found:
+    rows, letterbox = image.rows.cpu(), image.letterbox
     scale = rows.new_tensor([letterbox.scale_x, letterbox.scale_y])
     centre = (rows[:, :2] - rows.new_tensor([letterbox.left, letterbox.top])) / scale
     # The two scales differ by rounding only, so a turned box stays one.
@@ -162,6 +159,6 @@ def _rotated(
     return Found(obb=torch.cat((normalised(turned), rows[:, 4:6]), 1))
 
 
-PLACES: dict[type, Callable[..., Found]] = {
+PLACES: dict[type, Callable[[_Image], Found]] = {
     type(None): _boxes, Masks: _masks, Keypoints: _keypoints, Angles: _rotated,
 }  # fmt: skip

@@ -183,8 +183,8 @@ class Results:
         )
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
-        """Returns one dictionary per object: name, class, confidence, box, track_id when tracked, segments and
-        keypoints where there are; of a classified image one with name, class and confidence.
+        """Returns one dictionary per object: name, class, confidence, box, track_id when tracked, segments
+        and keypoints where there are; of a classified image one with name, class and confidence.
 
         Args:
             normalize: give boxes as fractions of the image instead of pixels.
@@ -311,7 +311,8 @@ class Results:
         if self.rows is not None:
             found = self.rows.numpy()
             order = np.argsort(found.conf, kind="stable")  # lowest first, so that the best ends on top
-            colors = (found.cls.astype(int) if color_mode == "class" else np.arange(len(found)))[order].tolist()
+            numbers = found.cls.astype(int) if color_mode == "class" else np.arange(len(found))
+            colors = numbers[order].tolist()
             if masks and self.masks is not None:
                 draw_masks(picture, self.masks.in_image()[order], colors, bgr=True)
             if boxes:
@@ -375,7 +376,8 @@ class Results:
         for (x1, y1, x2, y2), label in zip(boxes.xyxy.tolist(), boxes.cls.tolist(), strict=True):
             # Whole pixels that the box touches; an empty box still gives one pixel.
             left, top = (
-                min(max(int(v), 0), limit - 1) for v, limit in zip((x1, y1), self.orig_shape[::-1], strict=True)
+                min(max(int(v), 0), limit - 1)
+                for v, limit in zip((x1, y1), self.orig_shape[::-1], strict=True)
             )
             crop = self.orig_img[top : max(top + 1, int(np.ceil(y2))), left : max(left + 1, int(np.ceil(x2)))]
             folder = Path(save_dir) / (
@@ -408,8 +410,9 @@ class Results:
         axes = [f"{axis}{i + 1}" for i in range(2 if rows is None else rows.corners) for axis in "xy"]
         tracked = ["track_id"] if rows is not None and rows.is_track else []
         outlines = ["segments_x", "segments_y"] if self.masks is not None else []
-        keys = ("x", "y", "visible") if self.keypoints is not None and self.keypoints.has_visible else ("x", "y")
-        points = [f"keypoints_{key}" for key in keys] if self.keypoints is not None else []
+        points = []
+        if self.keypoints is not None:
+            points = ["keypoints_x", "keypoints_y", "keypoints_visible"][: self.keypoints.shape[-1]]
         return ["name", "class", "confidence", *axes, *tracked, *outlines, *points]
 
     def _flat(self, normalize: bool, decimals: int) -> list[dict[str, Any]]:

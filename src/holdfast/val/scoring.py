@@ -128,7 +128,8 @@ class KeypointScoring(BoxScoring):
     def add(self, number: int, found: Found, truth: Objects, size: Size) -> None:
         """As in `BoxScoring`."""
         super().add(number, found, truth, size)
-        assert found.keypoints is not None and truth.keypoints is not None
+        assert found.keypoints is not None
+        assert truth.keypoints is not None
         _update(self.keypoints, number, found, truth, size, found.keypoints.numpy(), truth.keypoints)
 
     def compute(self) -> Metrics:
@@ -164,7 +165,8 @@ class RotatedScoring(BoxScoring):
 
     def add(self, number: int, found: Found, truth: Objects, size: Size) -> None:
         """As in `BoxScoring`."""
-        assert found.obb is not None and truth.corners is not None
+        assert found.obb is not None
+        assert truth.corners is not None
         there = smallest_rotated(torch.from_numpy(truth.corners)).numpy()
         _update(self.boxes, number, found, truth, size, found.obb[:, :5].numpy(), there)
 
@@ -175,8 +177,8 @@ class RotatedScoring(BoxScoring):
         boxes, corners = part.xywhr.tolist(), part.xyxyxyxy.flatten(1).tolist()
         rows = zip(BoxScoring.json_rows(image, found, ids, size), boxes, corners, strict=True)
         return [
-            row | {"rbox": [*(round(v, 3) for v in box[:4]), round(box[4], 5)], "poly": [round(v, 3) for v in poly]}
-            for row, box, poly in rows
+            row | {"rbox": [round(v, 5) for v in box], "poly": [round(v, 3) for v in corner]}
+            for row, box, corner in rows
         ]
 
     @staticmethod
