@@ -1,4 +1,4 @@
-"""Detection on a stream of pictures: letterbox, folded network, suppression, boxes in original pixels.
+"""Models on a stream of pictures: letterbox, folded network, answers in original pixels.
 
 Pictures of one forward pass always have one input shape: a batch is split by shape instead of padding
 everything to a square. So `batch` changes speed and memory, never a result, and neither does the order or
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from holdfast.data.batch import scaled
+from holdfast.data.crops import middle
 from holdfast.data.letterbox import Letterbox, apply, fit, smallest_shape
 from holdfast.errors import DataError
 from holdfast.memory.recover import Pieces
@@ -251,16 +252,3 @@ def _without_empty(parts: Parts) -> Parts:
         return parts
     kept = has_pixels(parts.masks)
     return parts._replace(boxes=parts.boxes[kept], masks=parts.masks[kept])
-
-
-def middle(image: Picture, out: Picture) -> Picture:
-    """Draws the middle square of a picture into `out` (S, S, 3), its short side scaled to S."""
-    side = out.shape[0]
-    height, width = image.shape[:2]
-    ratio = side / min(height, width)
-    tall, wide = max(round(height * ratio), side), max(round(width * ratio), side)
-    method = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-    image = np.asarray(cv2.resize(image, (wide, tall), interpolation=method), np.uint8)
-    top, left = (tall - side) // 2, (wide - side) // 2
-    out[...] = image[top : top + side, left : left + side]
-    return out
