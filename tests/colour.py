@@ -18,6 +18,7 @@ class ColourDetector(nn.Module):
     strides = (8, 16, 32)
     reg_max = 1
     deployed = False
+    outputs = answers = DetectOutputs
 
     def __init__(self) -> None:
         super().__init__()

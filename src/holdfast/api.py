@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from holdfast.benchmarking import Row
     from holdfast.data.check import Inspection
-    from holdfast.evaluate.coco import DetectionMetrics
     from holdfast.health.records import Finding
     from holdfast.load import LoadedModel
     from holdfast.models.detector import Detector
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from holdfast.tune.search import TuneResult
     from holdfast.val.run import ValResult
 
-TASKS = ("detect",)
+TASKS = ("detect", "segment", "pose", "obb", "classify")
 
 Say = Callable[[str], None]
 DataUser = TypeVar("DataUser", TrainSettings, ValSettings)
@@ -55,11 +54,11 @@ class YOLO:
     Args:
         model: a model name for random weights (`yolov9-t`, `yolov9-s.yaml`), or a weight file of ours, of the
             official YOLOv9 program or of Ultralytics.
-        task: only `detect` so far; None takes the model's.
+        task: what the model must do: `detect`, `segment`, `pose`, `obb` or `classify`; None takes any.
         verbose: print what was loaded.
 
     Raises:
-        SettingsError: no such model or task.
+        SettingsError: no such model or task, or a model of another task.
         WeightsError: a weight file that is missing, damaged or unsafe.
     """
 
@@ -70,6 +69,11 @@ class YOLO:
             raise SettingsError(f"There is no task '{task}'.", hint=f"Tasks are {', '.join(TASKS)}.")
         self._say: Say = print
         self._adopt(model)
+        if task not in (None, self.task):
+            raise SettingsError(
+                f"{self.model.name} is a model for the task '{self.task}', not '{task}'.",
+                hint="Leave the task out, or name a model of it.",
+            )
         if verbose:
             self._say(f"{self.model.name}: {self._loaded.origin}")
 
@@ -93,7 +97,7 @@ class YOLO:
 
     @property
     def task(self) -> str:
-        """What the model does: `detect`."""
+        """What the model does, one of `TASKS`."""
         return self.model.task
 
     @property
@@ -167,7 +171,7 @@ class YOLO:
             )
         return layers, counted.parameters, counted.trainable, counted.gflops
 
-    def train(self, **keys: Any) -> DetectionMetrics:
+    def train(self, **keys: Any) -> Any:
         """Trains as `holdfast train` does and goes on with the best weights of the run.
 
         Args:
@@ -175,7 +179,7 @@ class YOLO:
                 `pretrained=False` starts the same architecture from random weights.
 
         Returns:
-            Metrics of the best weights on the validation images.
+            Metrics of the best weights on the validation images, as of `val`.
         """
         values = tidy(TrainSettings, keys)
         if values.get("resume") and values["resume"] != "auto":
@@ -187,8 +191,7 @@ class YOLO:
                 values.setdefault("weights", self._weights)
         result = run_train(TrainSettings(**values), say=self._say)
         self._adopt(result.best)
-        metrics: DetectionMetrics = result.validation.metrics
-        return metrics
+        return result.validation.metrics
 
     def plan(self, **keys: Any) -> MemoryPlan:
         """Predicts how a training of this model fits into memory, as `holdfast plan` does.
@@ -234,11 +237,16 @@ class YOLO:
         settings = BenchmarkSettings(**{"model": self._source, **keys})
         return run_benchmark(settings, loaded=self._loaded, say=self._say)
 
-    def val(self, **keys: Any) -> DetectionMetrics:
-        """Measures AP as `holdfast val` does.
+    def val(self, **keys: Any) -> Any:
+        """Measures as `holdfast val` does.
 
         Args:
             keys: keys of `holdfast val`. Without `data` it is that of the training, if it is still there.
+
+        Returns:
+            Metrics of the model's task: `evaluate.coco.DetectionMetrics` (`box`; of oriented boxes too), or of
+            `evaluate.metrics` `SegmentMetrics` (`box`, `seg`), `PoseMetrics` (`box`, `pose`) or
+            `ClassifyMetrics` (`top1`, `top5`). Each has `results_dict` and `fitness`.
         """
         settings = ValSettings(**{"model": self._source, **tidy(ValSettings, keys)})
         return run_val(settings, loaded=self._loaded, say=self._say).metrics
@@ -516,9 +524,10 @@ def _with_located(settings: TrainSettings, *keys: str) -> TrainSettings:
 
 def _at_trained_size(settings: AnySettings, loaded: LoadedModel) -> AnySettings:
     """Returns settings whose `imgsz` is what the weights were trained at, unless it was given by hand."""
-    if loaded.imgsz is None or "imgsz" in settings.given():
+    side = loaded.imgsz or loaded.model.own_imgsz
+    if side is None or "imgsz" in settings.given():
         return settings
-    return settings.replace(imgsz=loaded.imgsz)
+    return settings.replace(imgsz=side)
 
 
 def _predict(

@@ -109,8 +109,8 @@ def run_benchmark(
                 keys |= {"split": settings.split, "half": half, "nms": settings.nms, "plots": False}
                 keys |= {"device": settings.device, "workers": settings.workers, "verbose": False}
                 keys |= {"project": str(folder), "name": f"val-{size}{'-half' if half else ''}"}
-                found = run_val(ValSettings(**keys), loaded=loaded, say=_silent).metrics
-                ap = found.map50, found.map
+                found = run_val(ValSettings(**keys), loaded=loaded, say=_silent).metrics.results_dict
+                ap = found.get("metrics/mAP50(B)"), found.get("metrics/mAP50-95(B)")
             rows.append(Row(size, _name(precision.dtype), *timed, gflops=cost, map50=ap[0], map=ap[1]))
             told(_line(rows[-1]))
     content = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from holdfast.evaluate import coco as coco_module
+from holdfast.evaluate import average
 from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
 
 # One image: detections (n, 6), truth classes (m,), truth boxes (m, 4).
@@ -160,7 +160,7 @@ def test_precision_and_recall_equal_the_reference(fixtures_v9: Path, name: str) 
 def test_chunks_of_classes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     sample = random_images(5, images=10, classes=7, objects=10, extra=10)
     whole = evaluate(sample, 7)
-    monkeypatch.setattr(coco_module, "CHUNK", 1)
+    monkeypatch.setattr(average, "CHUNK", 1)
     parts = evaluate(sample, 7)
     assert whole.results_dict == parts.results_dict
     np.testing.assert_array_equal(whole.pr_precision, parts.pr_precision)

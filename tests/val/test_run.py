@@ -133,4 +133,4 @@ def test_a_validation_that_runs_out_of_memory_goes_on_in_pieces_with_the_same_re
     assert sum("out of memory" in line for line in lines) == 2  # 4 and 2 images; then it is known
     for (a, rows), (b, others) in zip(whole.predictions, pieces.predictions, strict=True):
         assert a == b
-        assert torch.equal(rows, others)
+        assert torch.equal(rows.rows, others.rows)

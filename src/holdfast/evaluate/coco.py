@@ -14,18 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from holdfast.evaluate.average import average_precision_table
 from holdfast.evaluate.confusion import ConfusionMatrix
 from holdfast.evaluate.curves import ConfidenceCurves, confidence_curves, f1_score
-from holdfast.evaluate.match import as_array, true_positives
+from holdfast.evaluate.match import as_array, matches_by
+from holdfast.evaluate.measure import BoxMeasure, Shapes
 
-MAX_DETECTIONS = 100  # per image and class, COCO's rule
-CHUNK = 100_000  # detections handed to the evaluator at a time: about 100 MB of dictionaries
+NUMBERS = ("precision", "recall", "mAP50", "mAP50-95")
+
+
+def columns_of(letter: str) -> tuple[str, ...]:
+    """Names of the four headline numbers; the letter says of what: B boxes, M masks, P keypoints."""
+    return tuple(f"metrics/{name}({letter})" for name in NUMBERS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +42,7 @@ class DetectionMetrics:
     count in the means. All means are 0 when no class has objects.
 
     Attributes:
+        columns: names of the headline numbers, as in `results_dict`.
         names: class index to name.
         map, map50, map75: AP averaged over IoU 0.50:0.95, at 0.50, at 0.75.
         map_small, map_medium, map_large: AP of objects below 32^2, up to 96^2 and above, in pixels of the
@@ -50,6 +57,8 @@ class DetectionMetrics:
         pr_recall, pr_precision: (R,) and (K, R) the precision envelope at IoU 0.5; its row means are ap50.
         confusion: counts at confidence 0.25 and IoU 0.45.
     """
+
+    columns: ClassVar[tuple[str, ...]] = columns_of("B")
 
     names: dict[int, str]
     map: float
@@ -98,18 +107,32 @@ class DetectionMetrics:
     @property
     def results_dict(self) -> dict[str, float]:
         """The headline numbers under the names users know from other trainers, and the fitness."""
-        return {
-            "metrics/precision(B)": self.mp,
-            "metrics/recall(B)": self.mr,
-            "metrics/mAP50(B)": self.map50,
-            "metrics/mAP50-95(B)": self.map,
-            "fitness": self.fitness,
-        }
+        return {**dict(zip(self.columns, self.headline, strict=True)), "fitness": self.fitness}
+
+    @property
+    def headline(self) -> tuple[float, float, float, float]:
+        """Precision, recall, mAP50 and mAP50-95."""
+        return self.mp, self.mr, self.map50, self.map
 
     @property
     def fitness(self) -> float:
         """What the best checkpoint is chosen by: 0.1 mAP50 + 0.9 mAP50-95."""
         return 0.1 * self.map50 + 0.9 * self.map
+
+    @property
+    def parts(self) -> dict[str, DetectionMetrics]:
+        """These alone, under no name."""
+        return {"": self}
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """AP at another threshold and by size."""
+        return {
+            "mAP75": self.map75,
+            "mAP_small": self.map_small,
+            "mAP_medium": self.map_medium,
+            "mAP_large": self.map_large,
+        }
 
     def summary(self, *, decimals: int = 5) -> list[dict[str, Any]]:
         """Returns one row per class that has objects."""
@@ -133,6 +156,7 @@ class DetectionEvaluator:
 
     Args:
         names: class index to name; indices 0..C-1.
+        measure: what makes a detection right; the overlap of boxes when None.
 
     Example:
         evaluator = DetectionEvaluator({0: "cat"})
@@ -140,13 +164,17 @@ class DetectionEvaluator:
         print(evaluator.compute().map)
     """
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self, names: Mapping[int, str], measure: BoxMeasure | None = None) -> None:
         self.names = dict(names)
+        self.measure = measure or BoxMeasure()
         self.classes = max(self.names, default=-1) + 1
         self._ids: dict[int, tuple[int, int]] = {}  # image id -> (height, width)
         self._detections: list[NDArray[np.float32]] = []  # (n, 6) per image
         self._truth: list[NDArray[np.float32]] = []  # (m, 4) per image
         self._truth_classes: list[NDArray[np.int64]] = []
+        self._shapes: list[Any] = []
+        self._truth_shapes: list[Any] = []
+        self._counts: list[NDArray[np.bool_]] = []  # (m,) per image: which can be found or missed
         self._hits: list[NDArray[np.bool_]] = []
         self._confusion = ConfusionMatrix(self.classes)
 
@@ -161,6 +189,8 @@ class DetectionEvaluator:
         truth_classes: Tensor | ArrayLike,
         truth_boxes: Tensor | ArrayLike,
         size: tuple[int, int],
+        shapes: Shapes = (),
+        truth_shapes: Shapes = (),
     ) -> None:
         """Adds one image. Everything is in pixels of the original image.
 
@@ -170,6 +200,8 @@ class DetectionEvaluator:
             truth_classes: (m,) class index.
             truth_boxes: (m, 4) xyxy.
             size: height and width of the image.
+            shapes: n of what the measure compares; nothing for boxes.
+            truth_shapes: m likewise.
 
         Raises:
             ValueError: the image was added before.
@@ -177,16 +209,23 @@ class DetectionEvaluator:
         if image_id in self._ids:
             raise ValueError(f"image {image_id} was evaluated twice; every image needs an id of its own")
         rows = as_array(detections, np.float32).reshape(-1, 6)
-        rows = rows[np.isfinite(rows).all(axis=1)]  # a detector gone bad scores 0; it must not break the sort
+        finite = np.isfinite(rows).all(axis=1)  # a detector gone bad scores 0; it must not break the sort
+        rows, shapes = rows[finite], [shape for shape, good in zip(shapes, finite, strict=False) if good]
         boxes = as_array(truth_boxes, np.float32).reshape(-1, 4)
         classes = as_array(truth_classes, np.int64).reshape(-1)
-        hits = true_positives(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64), boxes, classes)
+        overlap = self.measure.overlap(rows[:, :4], shapes, boxes, truth_shapes, size)
+        counts = self.measure.counts(truth_shapes, len(boxes))
+        labels = rows[:, 5].astype(np.int64)
+        hits = matches_by(np.where(counts, overlap, 0.0), rows[:, 4], labels, classes) >= 0
         self._ids[image_id] = size
         self._detections.append(rows)
         self._truth.append(boxes)
         self._truth_classes.append(classes)
+        self._shapes.extend(shapes)
+        self._truth_shapes.extend(truth_shapes)
+        self._counts.append(counts)
         self._hits.append(hits)
-        self._confusion.update(rows, classes, boxes)
+        self._confusion.update(rows, classes, boxes, overlap)
 
     def compute(self) -> DetectionMetrics:
         """Returns the metrics of everything added so far; more images may follow."""
@@ -198,13 +237,16 @@ class DetectionEvaluator:
         detection_image = np.repeat(images, [len(d) for d in self._detections])
         truth_image = np.repeat(images, [len(t) for t in self._truth])
 
-        nt = np.bincount(truth_classes, minlength=self.classes).astype(np.int64)
-        seen = np.unique(np.stack([truth_image, truth_classes]), axis=1)[1]  # one entry per (image, class)
+        counts = _stack(self._counts, (0,), np.bool_)
+        nt = np.bincount(truth_classes[counts], minlength=self.classes).astype(np.int64)
+        pairs = np.stack([truth_image[counts], truth_classes[counts]])
+        seen = np.unique(pairs, axis=1)[1]  # one entry per (image, class)
         curves = confidence_curves(hits, detections[:, 4], detections[:, 5].astype(np.int64), nt)
         present = curves.classes
         precision = average_precision_table(  # (T, R, K, areas)
-            detections, detection_image, truth, truth_classes, truth_image, self._ids, present
-        )
+            detections, detection_image, truth, truth_classes, truth_image, self._ids, present,
+            measure=self.measure, shapes=self._shapes, truth_shapes=self._truth_shapes,
+        )  # fmt: skip
         per_class = _mean(precision[:, :, :, 0], axis=(0, 1))  # (K,)
         per_class50 = _mean(precision[0, :, :, 0], axis=0)
         p, r = curves.precision[:, curves.best], curves.recall[:, curves.best]
@@ -232,112 +274,6 @@ class DetectionEvaluator:
             pr_precision=precision[0, :, :, 0].T.copy(),
             confusion=self._confusion,
         )
-
-
-def average_precision_table(
-    detections: NDArray[np.float32],
-    detection_image: NDArray[np.int64],
-    truth: NDArray[np.float32],
-    truth_classes: NDArray[np.int64],
-    truth_image: NDArray[np.int64],
-    sizes: Mapping[int, tuple[int, int]],
-    present: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Runs faster-coco-eval over packed arrays, a few classes at a time.
-
-    Args:
-        detections: (N, 6) xyxy, score, class.
-        detection_image: (N,) image id.
-        truth: (M, 4) xyxy.
-        truth_classes: (M,).
-        truth_image: (M,) image id.
-        sizes: image id to (height, width).
-        present: (K,) classes to evaluate.
-
-    Returns:
-        (T, R, K, 4) interpolated precision for the areas all, small, medium, large; -1 where there is no
-            object.
-    """
-    classes = detections[:, 5].astype(np.int64)
-    # Only the best 100 of every (class, image) count, so the others need not be handed over.
-    order = np.lexsort((-detections[:, 4], detection_image, classes))
-    group = np.stack([classes[order], detection_image[order]])
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (group[:, 1:] != group[:, :-1]).any(axis=0)
-    position = np.arange(len(order))
-    rank = position - np.maximum.accumulate(np.where(first, position, 0))
-    order = order[rank < MAX_DETECTIONS]
-    rows, row_image, classes = detections[order], detection_image[order], classes[order]
-
-    starts = np.searchsorted(classes, present, side="left")
-    ends = np.searchsorted(classes, present, side="right")
-    parts: list[NDArray[np.float64]] = [np.zeros((10, 101, 0, 4))]
-    begin = 0
-    while begin < len(present):
-        end, held = begin + 1, ends[begin] - starts[begin]
-        while end < len(present) and held + ends[end] - starts[end] <= CHUNK:
-            held += ends[end] - starts[end]
-            end += 1
-        chosen = present[begin:end]
-        mine = np.isin(classes, chosen)
-        theirs = np.isin(truth_classes, chosen)
-        parts.append(
-            _evaluate(
-                _annotations(rows[mine, :4], classes[mine], row_image[mine], rows[mine, 4]),
-                _annotations(truth[theirs], truth_classes[theirs], truth_image[theirs], None),
-                sizes,
-                chosen,
-            )
-        )
-        begin = end
-    return np.concatenate(parts, axis=2)
-
-
-def _annotations(
-    boxes: NDArray[np.float32],
-    classes: NDArray[np.int64],
-    images: NDArray[np.int64],
-    scores: NDArray[np.float32] | None,
-) -> list[dict[str, Any]]:
-    """COCO's dictionaries; ids start at 1 because the evaluator takes 0 for unmatched."""
-    xywh = boxes.astype(np.float64)
-    xywh[:, 2:] -= xywh[:, :2]
-    area = xywh[:, 2] * xywh[:, 3]
-    columns = zip(xywh.tolist(), classes.tolist(), images.tolist(), area.tolist(), strict=True)
-    result = [
-        {"id": i, "image_id": image, "category_id": c, "bbox": box, "area": size, "iscrowd": 0}
-        for i, (box, c, image, size) in enumerate(columns, start=1)
-    ]
-    if scores is not None:
-        for row, score in zip(result, scores.tolist(), strict=True):
-            row["score"] = score
-    return result
-
-
-def _evaluate(
-    detections: list[dict[str, Any]],
-    truth: list[dict[str, Any]],
-    sizes: Mapping[int, tuple[int, int]],
-    classes: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Returns (T, R, K, 4) precision of the given classes."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    # Images that hold nothing of these classes change nothing and cost a dictionary each.
-    ids = sorted({row["image_id"] for row in detections} | {row["image_id"] for row in truth})
-    images = [{"id": i, "height": sizes[i][0], "width": sizes[i][1]} for i in ids]
-    categories = [{"id": int(c), "name": str(c)} for c in classes]
-    evaluation = COCOeval_faster(
-        COCO({"images": images, "categories": categories, "annotations": truth}),
-        COCO({"images": images, "categories": categories, "annotations": detections}),
-        iouType="bbox",
-        print_function=lambda *_: None,
-    )
-    evaluation.params.maxDets = [MAX_DETECTIONS]
-    evaluation.evaluate()
-    evaluation.accumulate()
-    table = np.asarray(evaluation.eval["precision"], dtype=np.float64)  # (T, R, K, areas, 1)
-    return table[..., 0]
 
 
 def _stack(parts: list[NDArray[Any]], empty: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:

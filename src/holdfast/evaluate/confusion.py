@@ -36,6 +36,7 @@ class ConfusionMatrix:
         detections: Tensor | ArrayLike,
         truth_classes: Tensor | ArrayLike,
         truth_boxes: Tensor | ArrayLike,
+        overlap: NDArray[np.float64] | None = None,
     ) -> None:
         """Adds one image.
 
@@ -43,12 +44,18 @@ class ConfusionMatrix:
             detections: (N, 6) xyxy, score, class.
             truth_classes: (M,) class index.
             truth_boxes: (M, 4) xyxy in the same pixels.
+            overlap: (N, M); the IoU of the boxes when None.
         """
         found = as_array(detections, np.float32).reshape(-1, 6)
-        found = found[found[:, 4] > self.conf]
+        sure = found[:, 4] > self.conf
+        found = found[sure]
         said = found[:, 5].astype(np.int64)
         there = as_array(truth_classes, np.int64).reshape(-1)
-        rows, columns = _match(found[:, :4], as_array(truth_boxes, np.float32).reshape(-1, 4), self.iou)
+        if overlap is None:
+            iou = iou_matrix(found[:, :4], as_array(truth_boxes, np.float32).reshape(-1, 4))
+        else:
+            iou = overlap[sure]
+        rows, columns = _match(iou, self.iou)
         np.add.at(self.matrix, (said[rows], there[columns]), 1)
         missed = np.delete(there, columns)
         np.add.at(self.matrix, (np.full_like(missed, self.classes), missed), 1)
@@ -62,17 +69,14 @@ class ConfusionMatrix:
         return result
 
 
-def _match(
-    boxes: NDArray[np.float32], truth: NDArray[np.float32], threshold: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _match(iou: NDArray[np.float64], threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns the indices of one-to-one pairs, highest IoU first."""
     rows: list[int] = []
     columns: list[int] = []
-    if len(boxes) and len(truth):
-        iou = iou_matrix(boxes, truth)
+    if iou.size:
         i, j = np.nonzero(iou > threshold)
-        free_row = np.ones(len(boxes), dtype=bool)
-        free_column = np.ones(len(truth), dtype=bool)
+        free_row = np.ones(iou.shape[0], dtype=bool)
+        free_column = np.ones(iou.shape[1], dtype=bool)
         for pair in np.argsort(-iou[i, j], kind="stable"):
             row, column = int(i[pair]), int(j[pair])
             if free_row[row] and free_column[column]:

@@ -69,31 +69,29 @@ def matches(
     Returns:
         (N,) number of the object, -1 where there is none, in the given order of the detections.
     """
-    taken = np.full(len(boxes), -1, dtype=np.int64)
-    if len(boxes) == 0 or len(truth_boxes) == 0:
-        return taken
-    iou = iou_matrix(boxes, truth_boxes)
-    iou[classes[:, None] != truth_classes[None, :]] = 0.0
-    iou[iou < threshold - SLACK] = 0.0
-    order = np.argsort(-scores, kind="stable")
-    # Most rows have no candidate at all; the loop below only sees the few that have.
-    order = order[iou.max(axis=1)[order] > 0.0]
-    for row in order:
-        best = int(iou[row].argmax())
-        if iou[row, best] > 0.0:
-            taken[row] = best
-            iou[:, best] = 0.0
-    return taken
+    return matches_by(iou_matrix(boxes, truth_boxes), scores, classes, truth_classes, threshold=threshold)
 
 
-def true_positives(
-    boxes: NDArray[np.float32],
+def matches_by(
+    overlap: NDArray[np.float64],
     scores: NDArray[np.float32],
     classes: NDArray[np.int64],
-    truth_boxes: NDArray[np.float32],
     truth_classes: NDArray[np.int64],
     *,
     threshold: float = 0.5,
-) -> NDArray[np.bool_]:
-    """Marks the detections that match an object of their class, (N,) bool; see `matches`."""
-    return matches(boxes, scores, classes, truth_boxes, truth_classes, threshold=threshold) >= 0
+) -> NDArray[np.int64]:
+    """The same for an overlap (N, M) of any kind."""
+    taken = np.full(len(overlap), -1, dtype=np.int64)
+    if not overlap.size:
+        return taken
+    free = np.where(classes[:, None] == truth_classes[None, :], overlap, 0.0)
+    free[free < threshold - SLACK] = 0.0
+    order = np.argsort(-scores, kind="stable")
+    # Most rows have no candidate at all; the loop below only sees the few that have.
+    order = order[free.max(axis=1)[order] > 0.0]
+    for row in order:
+        best = int(free[row].argmax())
+        if free[row, best] > 0.0:
+            taken[row] = best
+            free[:, best] = 0.0
+    return taken

@@ -96,6 +96,11 @@ class Detector(nn.Module, ABC):
         """Our names of tensors and the published ones, for one published layer list."""
 
     @property
+    def answers(self) -> type[Extra] | type[Outputs]:
+        """Type of what its branches say beyond boxes, else that of its outputs: how it is scored."""
+        return self.extra or self.outputs
+
+    @property
     def layout(self) -> str:
         """The published layer list that the tensors have now."""
         return self.name

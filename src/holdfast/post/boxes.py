@@ -5,46 +5,46 @@ Dimensions: N objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from holdfast.geometry.boxes import xyxy_to_cxcywh
+from holdfast.geometry.rotated import rotated_corners
+from holdfast.post.part import Part
 
 
-class Boxes:
-    """Boxes of one image, as a tensor or a numpy array.
+class Rows(Part):
+    """Objects with a confidence and a class: `numbers` of a box, [track id,] confidence, class.
 
     Args:
-        data: (N, 6) xyxy, confidence, class; or (N, 7) xyxy, track id, confidence, class.
+        data: the rows (N, numbers + 2 or 3).
         orig_shape: height and width of the image in pixels.
 
     Raises:
         ValueError: the rows have another length.
     """
 
+    numbers: ClassVar[int]
+    layout: ClassVar[str]
+    corners: ClassVar[int]
+
     def __init__(self, data: Any, orig_shape: tuple[int, int]) -> None:
         if data.ndim == 1:
             data = data[None]
-        if data.shape[-1] not in (6, 7):
+        if data.shape[-1] - self.numbers not in (2, 3):
             raise ValueError(
-                f"boxes need rows of 6 or 7 numbers (xyxy, [id,] conf, cls), got {tuple(data.shape)}"
+                f"{type(self).__name__.lower()} need rows of {self.numbers + 2} or {self.numbers + 3} "
+                f"numbers ({self.layout}, [id,] conf, cls), got {tuple(data.shape)}"
             )
-        self.data = data
-        self.orig_shape = orig_shape
+        super().__init__(data, orig_shape)
 
     @property
     def is_track(self) -> bool:
         """Whether the rows carry track ids."""
-        return bool(self.data.shape[-1] == 7)
-
-    @property
-    def xyxy(self) -> Any:
-        """(N, 4) corners in pixels."""
-        return self.data[:, :4]
+        return bool(self.data.shape[-1] == self.numbers + 3)
 
     @property
     def conf(self) -> Any:
@@ -59,7 +59,55 @@ class Boxes:
     @property
     def id(self) -> Any:
         """(N,) track ids, or None."""
-        return self.data[:, 4] if self.is_track else None
+        return self.data[:, self.numbers] if self.is_track else None
+
+    @property
+    def xyxy(self) -> Any:
+        """(N, 4) corners of upright boxes in pixels."""
+        raise NotImplementedError
+
+    def places(self, normalize: bool) -> Any:
+        """(N, corners, 2) the corners that describe a box, in pixels or as fractions of the image."""
+        raise NotImplementedError
+
+    @property
+    def label_numbers(self) -> Any:
+        """(N, numbers) as fractions of the image, as label files have them."""
+        raise NotImplementedError
+
+    def details(self, normalize: bool, decimals: int) -> list[dict[str, Any]]:
+        """The box of each."""
+        names = [f"{axis}{i + 1}" for i in range(self.corners) for axis in "xy"]
+        places = np.asarray(self.numpy().places(normalize)).reshape(len(self), 2 * self.corners).tolist()
+        return [
+            {"box": {name: round(v, decimals) for name, v in zip(names, place, strict=True)}}
+            for place in places
+        ]
+
+    def __repr__(self) -> str:
+        track = "id, " if self.is_track else ""
+        return f"{type(self).__name__}({len(self)} rows of {self.layout}, {track}conf, cls)"
+
+
+class Boxes(Rows):
+    """Upright boxes of one image.
+
+    Args:
+        data: (N, 6) xyxy, confidence, class; or (N, 7) xyxy, track id, confidence, class.
+        orig_shape: height and width of the image in pixels.
+
+    Raises:
+        ValueError: the rows have another length.
+    """
+
+    numbers = 4
+    layout = "xyxy"
+    corners = 2
+
+    @property
+    def xyxy(self) -> Any:
+        """(N, 4) corners in pixels."""
+        return self.data[:, :4]
 
     @property
     def xywh(self) -> Any:
@@ -78,41 +126,66 @@ class Boxes:
         """(N, 4) centre, width and height as fractions of the image."""
         return self.xywh / self._scale()
 
+    def places(self, normalize: bool) -> Any:
+        """Top left and bottom right."""
+        return self.xyxyn if normalize else self.xyxy
+
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of `data`."""
-        return tuple(self.data.shape)
+    def label_numbers(self) -> Any:
+        """Centre, width and height."""
+        return self.xywhn
 
     def _scale(self) -> Any:
         height, width = self.orig_shape
+        return self._like([width, height, width, height])
+
+
+class OBB(Rows):
+    """Oriented boxes of one image.
+
+    Args:
+        data: (N, 7) cx, cy, w, h in pixels, angle in radians, confidence, class; or (N, 8) with the track id
+            after the angle.
+        orig_shape: height and width of the image in pixels.
+
+    Raises:
+        ValueError: the rows have another length.
+    """
+
+    numbers = 5
+    layout = "xywhr"
+    corners = 4
+
+    @property
+    def xywhr(self) -> Any:
+        """(N, 5) centre, width, height in pixels and the angle by which the box is turned, clockwise."""
+        return self.data[:, :5]
+
+    @property
+    def xyxyxyxy(self) -> Any:
+        """(N, 4, 2) corners in pixels, in order around."""
         if isinstance(self.data, Tensor):
-            return self.data.new_tensor([width, height, width, height])
-        return np.array([width, height, width, height], dtype=self.data.dtype)
+            return rotated_corners(self.xywhr)
+        return rotated_corners(torch.from_numpy(np.ascontiguousarray(self.xywhr))).numpy()
 
-    def to(self, *args: Any, **kwargs: Any) -> Boxes:
-        """Returns the boxes on another device or in another type (arguments of `torch.Tensor.to`)."""
-        return Boxes(torch.as_tensor(self.data).to(*args, **kwargs), self.orig_shape)
+    @property
+    def xyxyxyxyn(self) -> Any:
+        """(N, 4, 2) corners as fractions of the image."""
+        return self.xyxyxyxy / self._extent()
 
-    def cpu(self) -> Boxes:
-        """Returns the boxes on the CPU."""
-        return Boxes(self.data.cpu(), self.orig_shape) if isinstance(self.data, Tensor) else self
+    @property
+    def xyxy(self) -> Any:
+        """(N, 4) the upright boxes around them, in pixels."""
+        corners = self.xyxyxyxy
+        if isinstance(corners, Tensor):
+            return torch.cat((corners.amin(1), corners.amax(1)), 1)
+        return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
 
-    def cuda(self) -> Boxes:
-        """Returns the boxes on the current CUDA device."""
-        return self.to("cuda")
+    def places(self, normalize: bool) -> Any:
+        """All four."""
+        return self.xyxyxyxyn if normalize else self.xyxyxyxy
 
-    def numpy(self) -> Boxes:
-        """Returns the boxes as numpy arrays."""
-        return Boxes(self.data.cpu().numpy(), self.orig_shape) if isinstance(self.data, Tensor) else self
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: Any) -> Boxes:
-        return Boxes(self.data[index], self.orig_shape)
-
-    def __iter__(self) -> Iterator[Boxes]:
-        return (self[i] for i in range(len(self)))
-
-    def __repr__(self) -> str:
-        return f"Boxes({len(self)} rows of {'xyxy, id, conf, cls' if self.is_track else 'xyxy, conf, cls'})"
+    @property
+    def label_numbers(self) -> Any:
+        """(N, 8) all corners."""
+        return self.xyxyxyxyn.reshape(len(self), 8)

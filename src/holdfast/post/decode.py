@@ -6,27 +6,59 @@ anchors and are what validation of a loss, export and tests want to see. `detect
 first and decodes only the anchors that survive: at the usual confidence these are a few dozen of 8400, so
 nearly all of the sigmoid and softmax work disappears.
 
+What a branch says beyond boxes becomes further columns of the rows; `COLUMNS` lists how, by its type.
+
 Traps: boxes are not clipped; the threshold is strict; suppression has no time limit (a limit silently empties
 the later images of a batch); rows beyond the best 30,000 candidates of an image are dropped before
 suppression.
 
-Dimensions: B batch, A anchors over all levels, C classes, R bins per side, n candidates or detections.
+Dimensions: B batch, A anchors over all levels, C classes, R bins per side, n candidates or detections, E
+    further columns.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from holdfast.geometry.anchors import anchor_points
-from holdfast.geometry.nms import nms
-from holdfast.models.outputs import Branch, ClassOutputs, DetectOutputs, Outputs
+from holdfast.models.outputs import (
+    Angles,
+    Branch,
+    ClassOutputs,
+    DetectOutputs,
+    DualOutputs,
+    Keypoints,
+    Masks,
+    Outputs,
+)  # fmt: skip
+from holdfast.post.columns import AngleColumns, BoxColumns, KeypointColumns, MaskColumns
 
 MAX_CANDIDATES = 30_000
 END_TO_END_ROWS = 300  # rows a one-to-one branch is cut to before thresholds, at least
+
+COLUMNS: dict[type, type[BoxColumns]] = {
+    type(None): BoxColumns, Masks: MaskColumns, Keypoints: KeypointColumns, Angles: AngleColumns,
+}  # fmt: skip
+
+
+class _Image(NamedTuple):
+    """The anchors of one image that may pass: boxes (a, 4), probabilities (a, C), columns (a, E)."""
+
+    boxes: Tensor
+    scores: Tensor
+    columns: Tensor
+
+
+def answering(outputs: DetectOutputs | DualOutputs) -> Branch:
+    """The branch that answers: the one-to-one branch when there is one."""
+    branch = outputs.main if isinstance(outputs, DetectOutputs) else outputs.one_to_one or outputs.one_to_many
+    assert branch is not None
+    return branch
 
 
 def answer(
@@ -49,15 +81,17 @@ def answer(
             `multi_label` mean nothing to a one-to-one branch.
 
     Returns:
-        B tensors (n, 6): xyxy in input pixels, score, class, by falling score; not clipped.
+        B tensors (n, 6 + E) by falling score, not clipped: xyxy in input pixels, score, class, and what the
+        branch says beyond boxes: mask coefficients, keypoints (x, y in input pixels and, where there is one,
+        the probability of being labelled), or an angle in radians, with which the first four numbers are cx,
+        cy, w, h. Of a classifier B tensors (C,) of probabilities.
     """
-    if isinstance(outputs, DetectOutputs):
-        branch = outputs.main
-    elif isinstance(outputs, ClassOutputs):
-        raise TypeError("A classifier finds no boxes.")
-    elif outputs.one_to_one is not None:
+    if isinstance(outputs, ClassOutputs):
+        return list(outputs.logits.float().softmax(1))
+    branch = answering(outputs)
+    if isinstance(outputs, DualOutputs) and branch is outputs.one_to_one:
         return best_rows(
-            outputs.one_to_one,
+            branch,
             strides=strides,
             reg_max=reg_max,
             conf=conf,
@@ -65,9 +99,6 @@ def answer(
             agnostic=agnostic,
             classes=classes,
         )
-    else:
-        assert outputs.one_to_many is not None
-        branch = outputs.one_to_many
     return detections(
         branch,
         strides=strides,
@@ -90,13 +121,21 @@ def decode(branch: Branch, *, strides: Sequence[int], reg_max: int) -> tuple[Ten
         reg_max: R, bins per box side; 1 means that the maps hold the distance itself.
 
     Returns:
-        boxes (B, A, 4) float32 xyxy in input pixels, not clipped, and probabilities (B, A, C) float32.
+        boxes (B, A, 4) float32 in input pixels, not clipped: xyxy, or cx, cy, w, h of branches with angles;
+        probabilities (B, A, C) float32.
     """
     shapes = [(int(level.shape[2]), int(level.shape[3])) for level in branch.boxes]
     points, scale = anchor_points(shapes, strides, device=branch.boxes[0].device)  # (A, 2), (A,)
-    sides = torch.cat([level.flatten(2) for level in branch.boxes], dim=2).transpose(1, 2)  # (B, A, 4R)
-    logits = torch.cat([level.flatten(2) for level in branch.scores], dim=2).transpose(1, 2)  # (B, A, C)
-    return _to_boxes(sides.float(), points, scale, reg_max), logits.float().sigmoid()
+    columns = COLUMNS[type(branch.extra)]
+
+    def every(levels: Sequence[Tensor]) -> Tensor:  # (B, A, channels)
+        return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2).float()
+
+    sides, logits = every(branch.boxes), every(branch.scores)
+    maps = columns.maps(branch.extra)
+    raw = every(maps) if maps else sides[..., :0]
+    boxes = columns.boxes(_expected(sides, reg_max), raw, points, scale)
+    return boxes, logits.sigmoid()
 
 
 def select(
@@ -126,10 +165,10 @@ def select(
         B tensors (n, 6): xyxy, score, class, by falling score.
     """
     result = []
-    for image_boxes, image_scores in zip(boxes, scores, strict=True):
-        anchor = (image_scores.amax(dim=1) > conf).nonzero().flatten()  # (a,)
-        anchor, score, label = _candidates(anchor, image_scores[anchor], conf, multi_label, classes)
-        result.append(_suppress(image_boxes[anchor], score, label, iou, max_det, agnostic))
+    for image in map(_Image, boxes, scores, boxes[..., :0]):
+        anchor = (image.scores.amax(dim=1) > conf).nonzero().flatten()  # (a,)
+        chosen = _candidates(anchor, image.scores[anchor], conf, multi_label, classes)
+        result.append(_suppress(image, *chosen, BoxColumns, iou, max_det, agnostic))
     return result
 
 
@@ -154,13 +193,14 @@ def detections(
         conf, iou, max_det, multi_label, agnostic, classes: as in `select`.
 
     Returns:
-        B tensors (n, 6): xyxy, score, class, by falling score; not clipped.
+        B tensors (n, 6 + E), as in `answer`.
     """
     result = []
-    for boxes, scores in _survivors(branch, strides, reg_max, conf):
-        every = torch.arange(len(scores), device=scores.device)
-        row, score, label = _candidates(every, scores, conf, multi_label, classes)
-        result.append(_suppress(boxes[row], score, label, iou, max_det, agnostic))
+    columns = COLUMNS[type(branch.extra)]
+    for image in _survivors(branch, strides, reg_max, conf):
+        every = torch.arange(len(image.scores), device=image.scores.device)
+        chosen = _candidates(every, image.scores, conf, multi_label, classes)
+        result.append(_suppress(image, *chosen, columns, iou, max_det, agnostic))
     return result
 
 
@@ -189,60 +229,63 @@ def best_rows(
         classes: keep these class indices only.
 
     Returns:
-        B tensors (n, 6): xyxy, score, class, by falling score; not clipped.
+        B tensors (n, 6 + E), as in `answer`.
     """
     anchors = sum(level.shape[2] * level.shape[3] for level in branch.scores)
     limit = min(max(max_det, END_TO_END_ROWS), anchors)
     result = []
-    for boxes, scores in _survivors(branch, strides, reg_max, conf):
-        if len(scores) > limit:
-            best = _best(scores.amax(dim=1), limit)
-            boxes, scores = boxes[best], scores[best]
-        every = torch.arange(len(scores), device=scores.device)
-        row, score, label = _candidates(every, scores, conf, not agnostic, None)
+    for image in _survivors(branch, strides, reg_max, conf):
+        if len(image.scores) > limit:
+            best = _best(image.scores.amax(dim=1), limit)
+            image = _Image(*(part[best] for part in image))
+        every = torch.arange(len(image.scores), device=image.scores.device)
+        row, score, label = _candidates(every, image.scores, conf, not agnostic, None)
         order = score.argsort(descending=True, stable=True)[:limit]
         if classes is not None:
             order = order[_is_wanted(label[order], classes)]
         order = order[:max_det]
-        parts = boxes[row[order]], score[order].unsqueeze(1), label[order].unsqueeze(1).to(boxes.dtype)
-        result.append(torch.cat(parts, dim=1))
+        result.append(_rows(image, row[order], score[order], label[order]))
     return result
 
 
-def _survivors(
-    branch: Branch, strides: Sequence[int], reg_max: int, conf: float
-) -> list[tuple[Tensor, Tensor]]:
-    """Boxes (a, 4) and probabilities (a, C), image by image, of the anchors that may pass the threshold."""
+def _survivors(branch: Branch, strides: Sequence[int], reg_max: int, conf: float) -> list[_Image]:
+    """The anchors, image by image, that may pass the threshold."""
     # A little below the exact logit: the strict test is repeated on the probability, immune to rounding.
     least = -math.inf if conf <= 0.0 else math.inf if conf >= 1.0 else math.log(conf / (1.0 - conf)) - 1e-3
     shapes = [(int(level.shape[2]), int(level.shape[3])) for level in branch.boxes]
     points, scale = anchor_points(shapes, strides, device=branch.boxes[0].device)
-    images, anchors, logits, sides = [], [], [], []
+    columns = COLUMNS[type(branch.extra)]
+    maps = columns.maps(branch.extra)
+    images, anchors, logits, sides, further = [], [], [], [], []
     offset = 0
-    for level_boxes, level_scores in zip(branch.boxes, branch.scores, strict=True):
+    for number, (level_boxes, level_scores) in enumerate(zip(branch.boxes, branch.scores, strict=True)):
         flat = level_scores.flatten(2)  # (B, C, HW)
         image, cell = (flat.amax(dim=1).float() > least).nonzero(as_tuple=True)  # (a,)
         images.append(image)
         anchors.append(cell + offset)
         logits.append(flat[image, :, cell].float())  # (a, C)
         sides.append(level_boxes.flatten(2)[image, :, cell].float())  # (a, 4R)
+        if maps:
+            further.append(maps[number].flatten(2)[image, :, cell].float())  # (a, E)
         offset += flat.shape[2]
     image, anchor, logit, side = torch.cat(images), torch.cat(anchors), torch.cat(logits), torch.cat(sides)
-    boxes = _to_boxes(side, points[anchor], scale[anchor], reg_max)  # (a, 4)
-    scores = logit.sigmoid()
+    raw = torch.cat(further) if further else side[:, :0]
+    found = _Image(
+        columns.boxes(_expected(side, reg_max), raw, points[anchor], scale[anchor]),
+        logit.sigmoid(),
+        columns.decode(raw, points[anchor], scale[anchor], branch.extra),
+    )
     # Levels follow each other, so the rows of an image are in anchor order.
     mine = [(image == index).nonzero().flatten() for index in range(branch.scores[0].shape[0])]
-    return [(boxes[rows], scores[rows]) for rows in mine]
+    return [_Image(*(part[rows] for part in found)) for rows in mine]
 
 
-def _to_boxes(sides: Tensor, points: Tensor, scale: Tensor, reg_max: int) -> Tensor:
-    """Distances (..., 4R) at points (..., 2) in grid units -> (..., 4) xyxy in pixels."""
-    if reg_max > 1:
-        bins = torch.arange(reg_max, dtype=sides.dtype, device=sides.device)
-        sides = sides.reshape(*sides.shape[:-1], 4, reg_max).softmax(dim=-1) @ bins  # (..., 4) expectation
-    low = points - sides[..., :2]
-    high = points + sides[..., 2:]
-    return torch.cat([low, high], dim=-1) * scale.unsqueeze(-1)
+def _expected(sides: Tensor, reg_max: int) -> Tensor:
+    """Distances (..., 4) in grid units of channels (..., 4R)."""
+    if reg_max == 1:
+        return sides
+    bins = torch.arange(reg_max, dtype=sides.dtype, device=sides.device)
+    return sides.reshape(*sides.shape[:-1], 4, reg_max).softmax(dim=-1) @ bins
 
 
 def _candidates(
@@ -269,15 +312,28 @@ def _is_wanted(label: Tensor, classes: Sequence[int]) -> Tensor:
 
 
 def _suppress(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, max_det: int, agnostic: bool
+    image: _Image,
+    row: Tensor,
+    score: Tensor,
+    label: Tensor,
+    columns: type[BoxColumns],
+    iou: float,
+    max_det: int,
+    agnostic: bool,
 ) -> Tensor:
-    """Candidates (n, 4), (n,), (n,) of one image -> kept rows (k, 6)."""
-    if len(scores) > MAX_CANDIDATES:
-        best = _best(scores, MAX_CANDIDATES)
-        boxes, scores, labels = boxes[best], scores[best], labels[best]
-    keep = nms(boxes, scores, iou, max_keep=max_det, groups=None if agnostic else labels)
-    rows = torch.cat([boxes, scores.unsqueeze(1), labels.unsqueeze(1).to(boxes.dtype)], dim=1)
-    return rows[keep]
+    """Candidates (n,) of one image -> kept rows (k, 6 + E)."""
+    if len(score) > MAX_CANDIDATES:
+        best = _best(score, MAX_CANDIDATES)
+        row, score, label = row[best], score[best], label[best]
+    groups = None if agnostic else label
+    keep = columns.suppress(image.boxes[row], image.columns[row], score, iou, max_keep=max_det, groups=groups)
+    return _rows(image, row[keep], score[keep], label[keep])
+
+
+def _rows(image: _Image, row: Tensor, score: Tensor, label: Tensor) -> Tensor:
+    boxes = image.boxes[row]
+    parts = boxes, score.unsqueeze(1), label.unsqueeze(1).to(boxes.dtype), image.columns[row]
+    return torch.cat(parts, dim=1)
 
 
 def _best(scores: Tensor, count: int) -> Tensor:

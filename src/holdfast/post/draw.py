@@ -92,6 +92,7 @@ def draw_boxes(
     labels: Sequence[str],
     classes: Sequence[int],
     *,
+    corners: ArrayLike | None = None,
     line_width: int | None = None,
     font_size: int | None = None,
     text: Color | None = None,
@@ -104,6 +105,7 @@ def draw_boxes(
         boxes: (N, 4) xyxy in pixels.
         labels: N texts; an empty text draws the box alone.
         classes: N class indices, which choose the colours.
+        corners: (N, P, 2) of the shapes to draw in place of the upright boxes.
         line_width: pixels; by image size when absent.
         font_size: text height in pixels; by image size when absent.
         text: RGB colour of all texts; black or white by contrast when absent.
@@ -116,27 +118,34 @@ def draw_boxes(
     height, width = canvas.shape[:2]
     thickness = max(1, line_width or auto_line_width(height, width))
     size = font_size or auto_font_size(height, width)
-    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    upright = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     colors = [class_color(c) for c in classes]
-    for (x1, y1, x2, y2), color in zip(corners, colors, strict=True):
-        low = (_pixel(x1, width), _pixel(y1, height))
-        high = (_pixel(x2, width), _pixel(y2, height))
-        cv2.rectangle(canvas, low, high, color[::-1] if bgr else color, thickness)
+    if corners is None:
+        for (x1, y1, x2, y2), color in zip(upright, colors, strict=True):
+            low = (_pixel(x1, width), _pixel(y1, height))
+            high = (_pixel(x2, width), _pixel(y2, height))
+            cv2.rectangle(canvas, low, high, color[::-1] if bgr else color, thickness)
+    else:
+        for shape, color in zip(np.asarray(corners, dtype=np.float64), colors, strict=True):
+            # Sixteenths of a pixel, so that the sides of small shapes keep their direction.
+            points = np.nan_to_num(shape * 16).clip(-(2**26), 2**26).round().astype(np.int32)
+            paint = color[::-1] if bgr else color
+            cv2.polylines(canvas, [points], True, paint, thickness, cv2.LINE_AA, shift=4)
     font = load_font(size, "".join(labels))
     taken: list[tuple[int, int, int, int]] = []
     # Places are given to the topmost (last) first, so that the best detection keeps the best place.
     placed = []
     masks: dict[str, NDArray[np.uint8]] = {}
-    for corner, label, color in reversed(list(zip(corners, labels, colors, strict=True))):
+    for box, label, color in reversed(list(zip(upright, labels, colors, strict=True))):
         if label:
             if label not in masks:
-                masks[label] = _text_mask(label, font, size)
+                masks[label] = text_mask(label, font, size)
             mask = masks[label]
-            spot = _place(corner, mask.shape[1], mask.shape[0], height, width, thickness, taken)
+            spot = _place(box, mask.shape[1], mask.shape[0], height, width, thickness, taken)
             taken.append(spot)
             placed.append((spot, mask, color))
     for (left, top, _, _), mask, color in reversed(placed):
-        _blend(canvas, left, top, mask, color, text or text_color(color), bgr)
+        blend(canvas, left, top, mask, color, text or text_color(color), bgr)
     return canvas
 
 
@@ -195,8 +204,8 @@ def mosaic_grid(
         cell_top, cell_left = gap + row * step_h, gap + column * step_w
         if titles is not None and titles[i]:
             font = load_font(13, titles[i])
-            mask = _text_mask(_fit(titles[i], font, cell_w - 8), font, 13)[:caption, :cell_w]
-            _blend(canvas, cell_left, cell_top, mask, (255, 255, 255), (40, 40, 40), False)
+            mask = text_mask(_fit(titles[i], font, cell_w - 8), font, 13)[:caption, :cell_w]
+            blend(canvas, cell_left, cell_top, mask, (255, 255, 255), (40, 40, 40), False)
         top = cell_top + caption + (cell_h - h) // 2
         left = cell_left + (cell_w - w) // 2
         canvas[top : top + h, left : left + w] = drawn
@@ -208,7 +217,7 @@ def _pixel(value: float, length: int) -> int:
     return int(min(max(round(float(value)), 0), length - 1)) if math.isfinite(value) else 0
 
 
-def _text_mask(text: str, font: Font, size: int) -> NDArray[np.uint8]:
+def text_mask(text: str, font: Font, size: int) -> NDArray[np.uint8]:
     """Coverage (h, w) of a text with its padding; the height depends on the font size only."""
     pad = max(2, size // 4)
     width = math.ceil(font.getlength(text)) + 2 * pad
@@ -263,7 +272,7 @@ def _place(
     return x, y, x + w, y + h
 
 
-def _blend(
+def blend(
     canvas: Picture, left: int, top: int, mask: NDArray[np.uint8], back: Color, front: Color, bgr: bool
 ) -> None:
     """Paints a filled label with its text into the canvas, cut off at the border."""

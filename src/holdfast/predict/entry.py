@@ -86,6 +86,7 @@ def predict_settings(
         nms=settings.nms,
         classes=settings.classes,
         agnostic=settings.agnostic_nms,
+        retina_masks=settings.retina_masks,
         batch=settings.batch,
         say=say,
     )

@@ -1,4 +1,4 @@
-"""Detection on a stream of pictures: letterbox, folded network, suppression, boxes in original pixels.
+"""Models on a stream of pictures: letterbox, folded network, answers in original pixels.
 
 Pictures of one forward pass always have one input shape: a batch is split by shape instead of padding
 everything to a square. So `batch` changes speed and memory, never a result, and neither does the order or
@@ -23,11 +23,16 @@ import torch
 from torch import Tensor
 
 from holdfast.data.batch import scaled
+from holdfast.data.crops import middle
 from holdfast.data.letterbox import Letterbox, apply, fit, smallest_shape
 from holdfast.errors import DataError
 from holdfast.memory.recover import Pieces
 from holdfast.models.detector import Detector
+from holdfast.models.outputs import ClassOutputs
 from holdfast.post.decode import answer
+from holdfast.post.masks import has_pixels
+from holdfast.post.original import Found as Parts
+from holdfast.post.original import in_original
 from holdfast.post.results import Results
 from holdfast.predict.prefetch import prefetch
 from holdfast.predict.source import Frame, Picture, Unreadable
@@ -46,14 +51,14 @@ class _Prepared(NamedTuple):
     Attributes:
         pixels: (3, H, W); uint8 from the letterbox, float in [0, 1] when the user gave a tensor.
         bgr: the picture as Results shows it.
-        letterbox: how it was placed, None when it was not.
+        letterbox: how it was placed.
         seconds: time that took.
     """
 
     frame: Frame
     pixels: Tensor
     bgr: Picture
-    letterbox: Letterbox | None
+    letterbox: Letterbox
     seconds: float
 
 
@@ -77,6 +82,7 @@ class Predictor:
         agnostic: boxes of different classes suppress each other too.
         batch: pictures per forward pass.
         rect: pad to the smallest multiple of the stride; False pads to the full square.
+        retina_masks: masks on the original picture instead of the network's input.
         ahead: pictures decoded in advance, at least `batch`.
         say: told when memory ran out and a batch goes through the network in pieces.
 
@@ -99,6 +105,7 @@ class Predictor:
         agnostic: bool = False,
         batch: int = 1,
         rect: bool = True,
+        retina_masks: bool = False,
         ahead: int = 4,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -110,6 +117,8 @@ class Predictor:
         self.stride = max(self.strides)
         self.imgsz = -(-imgsz // self.stride) * self.stride
         self.conf, self.iou, self.max_det, self.agnostic = conf, iou, max_det, agnostic
+        self.retina_masks = retina_masks
+        self.whole = model.outputs is ClassOutputs  # looks at the middle of pictures, without letterbox
         self.classes = None if classes is None else tuple(classes)
         self.batch, self.rect, self.ahead = batch, rect, max(ahead, batch)
         self.pieces = Pieces(batch, device=self.device, say=say)
@@ -153,8 +162,14 @@ class Predictor:
                     f"A tensor of {height}x{width} does not fit the network.",
                     hint=f"Its sides must be multiples of {self.stride}; an array (BGR uint8) is resized.",
                 )
-            return _Prepared(item, item.ready, bgr, None, time.perf_counter() - start)
+            placed = Letterbox(1.0, 1.0, 0, 0, height, width)
+            return _Prepared(item, item.ready, bgr, placed, time.perf_counter() - start)
         height, width = item.image.shape[:2]
+        if self.whole:
+            canvas = middle(item.image, np.empty((self.imgsz, self.imgsz, 3), np.uint8))
+            placed = Letterbox(1.0, 1.0, 0, 0, height, width)  # there is nothing to map back
+            pixels = torch.from_numpy(canvas).permute(2, 0, 1)
+            return _Prepared(item, pixels, bgr, placed, time.perf_counter() - start)
         shape = (self.imgsz, self.imgsz)
         if self.rect:
             shape = smallest_shape(height, width, self.imgsz, stride=self.stride)
@@ -201,7 +216,9 @@ class Predictor:
                 agnostic=self.agnostic,
                 classes=self.classes,
             )
-            rows = [self._to_original(item, n) for item, n in zip(group, found, strict=True)]
+            boxes = [item.letterbox for item in group]
+            size = None if self.retina_masks else (int(x.shape[2]), int(x.shape[3]))
+            parts = [_without_empty(p) for p in in_original(outputs, found, boxes, input_size=size)]
             done = self._now()
         share = 1000.0 / len(group)
         shared = {
@@ -210,20 +227,13 @@ class Predictor:
             "postprocess": (done - computed) * share,
         }
         answers = []
-        for item, data in zip(group, rows, strict=True):
+        for item, part in zip(group, parts, strict=True):
             speed = {**shared, "preprocess": shared["preprocess"] + 1000.0 * item.seconds}
             # Outside inference mode: Results copies the rows, so that users may change and differentiate
             # them.
-            result = Results(item.bgr, path=item.frame.path, names=self.names, boxes=data, speed=speed)
+            result = Results(item.bgr, path=item.frame.path, names=self.names, speed=speed, **part._asdict())
             answers.append(Found(item.frame, result))
         return answers
-
-    @staticmethod
-    def _to_original(item: _Prepared, rows: Tensor) -> Tensor:
-        rows = rows.float().cpu()
-        if item.letterbox is None:
-            return rows  # Results clips
-        return torch.cat((item.letterbox.to_original(rows[:, :4]), rows[:, 4:]), 1)
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -234,3 +244,11 @@ class Predictor:
 def _stack(pixels: Sequence[Tensor]) -> Tensor:
     """Tensors (3, H, W) of one shape -> (B, 3, H, W); a single one is not copied."""
     return pixels[0].unsqueeze(0) if len(pixels) == 1 else torch.stack(list(pixels))
+
+
+def _without_empty(parts: Parts) -> Parts:
+    """Leaves out objects whose mask has no pixel; outside inference mode's tensors users may change."""
+    if parts.masks is None or parts.boxes is None:
+        return parts
+    kept = has_pixels(parts.masks)
+    return parts._replace(boxes=parts.boxes[kept], masks=parts.masks[kept])

@@ -21,19 +21,23 @@ from holdfast.evaluate.confusion import ConfusionMatrix
 from holdfast.report.canvas import INK, LINES, PALE, dress, legend, new_figure, save, shorten
 
 
-def plot_curves(metrics: DetectionMetrics, folder: Path) -> list[Path]:
-    """Writes PR_curve.png, P_curve.png, R_curve.png and F1_curve.png and returns their paths."""
+def plot_curves(metrics: DetectionMetrics, folder: Path, front: str = "") -> list[Path]:
+    """Writes PR_curve.png, P_curve.png, R_curve.png and F1_curve.png and returns their paths.
+
+    Args:
+        front: what their names begin with, such as `Mask` where there are curves of boxes too.
+    """
     names = [metrics.names[int(c)] for c in metrics.class_index]
     curves = metrics.curves
     values = [f"{metrics.ap50[c]:.3f}" for c in metrics.class_index]
     paths = [
         _curve(
-            folder / "PR_curve.png",
+            folder / f"{front}PR_curve.png",
             metrics.pr_recall,
             metrics.pr_precision,
             [f"{name}  {value}" for name, value in zip(names, values, strict=True)],
             f"all classes  {metrics.map50:.3f} mAP50",
-            title="Precision against recall at IoU 0.5",
+            title=f"{front}: precision against recall at 0.5" if front else "Precision against recall at IoU 0.5",
             x="recall",
             y="precision",
         )
@@ -47,12 +51,12 @@ def plot_curves(metrics: DetectionMetrics, folder: Path) -> list[Path]:
         top = int(mean.argmax()) if y == "F1" else curves.best
         paths.append(
             _curve(
-                folder / file,
+                folder / f"{front}{file}",
                 curves.confidence,
                 table,
                 names,
                 f"all classes  {mean[top]:.2f} at {curves.confidence[top]:.3f}",
-                title=f"{y[0].upper()}{y[1:]} against confidence",
+                title=f"{front}: {y} against confidence" if front else f"{y[0].upper()}{y[1:]} against confidence",
                 x="confidence",
                 y=y,
                 mark=(float(curves.confidence[top]), float(mean[top])) if len(table) else None,

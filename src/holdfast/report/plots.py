@@ -19,6 +19,10 @@ from holdfast.report.panels import Panel, epoch_axis, legend_above, legend_below
 from holdfast.report.rate_plots import rate_lines
 from holdfast.report.table import Columns, read_results
 
+LOSSES = {"box": "Box loss", "cls": "Class loss", "dfl": "Distribution loss", "l1": "Distance loss"}
+KINDS = {"B": "boxes", "M": "masks", "P": "keypoints"}  # letters in the names of metrics
+TOP1, TOP5 = "metrics/accuracy_top1", "metrics/accuracy_top5"
+
 
 def plot_results(path: str | Path, out: str | Path | None = None) -> Path:
     """Draws losses, metrics and learning rates of a run.
@@ -42,14 +46,25 @@ def plot_results(path: str | Path, out: str | Path | None = None) -> Path:
 
 
 def result_panels(data: Columns) -> list[Panel]:
-    """Charts of losses and metrics."""
-    distance = ("l1", "Distance loss") if "train/l1_loss" in data else ("dfl", "Distribution loss")
-    losses = ("box", "Box loss"), ("cls", "Class loss"), distance
-    return [
-        *(Panel(title, partial(_loss, data=data, key=key, title=title)) for key, title in losses),
-        Panel("Precision and recall", partial(_precision_recall, data=data)),
-        Panel("Average precision", partial(_average_precision, data=data)),
+    """Charts of losses and metrics, of whatever the table has columns for."""
+    keys = [name.removeprefix("train/").removesuffix("_loss") for name in data if name.startswith("train/")]
+    titles = [LOSSES.get(key, f"{key} loss") for key in keys]
+    panels = [
+        Panel(title, partial(_loss, data=data, key=key, title=title))
+        for key, title in zip(keys, titles, strict=True)
     ]
+    if TOP1 in data:
+        return [*panels, Panel("Accuracy", partial(_accuracy, data=data))]
+    letters = [letter for letter in KINDS if f"metrics/mAP50({letter})" in data] or ["B"]
+    for letter in letters:
+        of = f" of {KINDS[letter]}" if len(letters) > 1 else ""
+        panels += [
+            Panel(f"{title}{of}", partial(draw, data=data, letter=letter, title=f"{title}{of}"))
+            for title, draw in (
+                ("Precision and recall", _precision_recall), ("Average precision", _average_precision),
+            )
+        ]  # fmt: skip
+    return panels
 
 
 def _loss(axes: Axes, data: Columns, key: str, title: str) -> None:
@@ -59,19 +74,28 @@ def _loss(axes: Axes, data: Columns, key: str, title: str) -> None:
     _finish(axes, data["epoch"])
 
 
-def _precision_recall(axes: Axes, data: Columns) -> None:
-    line(axes, data["epoch"], data.get("metrics/precision(B)"), GREEN, "precision", joined=True)
-    line(axes, data["epoch"], data.get("metrics/recall(B)"), ORANGE, "recall", joined=True)
-    dress(axes, title="Precision and recall", x="epoch")
+def _accuracy(axes: Axes, data: Columns) -> None:
+    line(axes, data["epoch"], data[TOP1], BLUE, "top-1", joined=True)
+    line(axes, data["epoch"], data.get(TOP5), PINK, "top-5", joined=True)
+    dress(axes, title="Accuracy", x="epoch")
     axes.set_ylim(0.0, 1.02)
     _finish(axes, data["epoch"])
 
 
-def _average_precision(axes: Axes, data: Columns) -> None:
-    epochs, upper, lower = data["epoch"], data.get("metrics/mAP50(B)"), data.get("metrics/mAP50-95(B)")
+def _precision_recall(axes: Axes, data: Columns, letter: str, title: str) -> None:
+    line(axes, data["epoch"], data.get(f"metrics/precision({letter})"), GREEN, "precision", joined=True)
+    line(axes, data["epoch"], data.get(f"metrics/recall({letter})"), ORANGE, "recall", joined=True)
+    dress(axes, title=title, x="epoch")
+    axes.set_ylim(0.0, 1.02)
+    _finish(axes, data["epoch"])
+
+
+def _average_precision(axes: Axes, data: Columns, letter: str, title: str) -> None:
+    epochs = data["epoch"]
+    upper, lower = data.get(f"metrics/mAP50({letter})"), data.get(f"metrics/mAP50-95({letter})")
     line(axes, epochs, upper, PINK, "mAP50", joined=True)
     line(axes, epochs, lower, BLUE, "mAP50-95", joined=True)
-    dress(axes, title="Average precision", x="epoch")
+    dress(axes, title=title, x="epoch")
     top = 1.0
     if upper is not None and np.isfinite(upper).any():
         top = min(1.0, 1.15 * max(float(np.nanmax(upper)), 0.05))

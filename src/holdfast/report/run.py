@@ -14,7 +14,7 @@ from torch import Tensor
 
 from holdfast.data.batch import Batch
 from holdfast.data.index import Index
-from holdfast.evaluate.coco import DetectionMetrics
+from holdfast.evaluate.metrics import Metrics
 from holdfast.report.batches import draw_found, draw_targets
 from holdfast.report.data_summary import write_summary
 from holdfast.report.examples import Examples
@@ -60,14 +60,15 @@ def examples(names: Mapping[int, str]) -> Examples:
     return Examples(names)
 
 
-def validation(folder: Path, metrics: DetectionMetrics) -> None:
+def validation(folder: Path, metrics: Metrics) -> None:
     """Writes the curves and the confusion matrices of a validation."""
-    plot_curves(metrics, folder)
+    for title, part in metrics.parts.items():
+        plot_curves(part, folder, title)
     plot_confusion(metrics.confusion, metrics.names, folder)
 
 
 def finish(
-    folder: Path, say: Say, metrics: DetectionMetrics | None = None, chosen: Examples | None = None
+    folder: Path, say: Say, metrics: Metrics | None = None, chosen: Examples | None = None
 ) -> Path | None:
     """Draws all that a run folder tells, and writes report.html.
 

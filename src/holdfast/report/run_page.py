@@ -25,6 +25,8 @@ from holdfast.runs import write_atomic
 
 PAGE = "report.html"
 MOST = 6_000_000  # bytes of pictures; those that come last are left out
+HEADS = {"instances": "objects", "precision": "P", "recall": "R", "map50": "mAP50", "map50_95": "mAP50-95"}
+FRONTS = ("Box", "Mask", "Pose")  # what the curves of several things are told apart by
 CURVES = (
     ("PR_curve.png", "precision against recall"), ("F1_curve.png", "F1 against confidence"),
     ("P_curve.png", "precision against confidence"), ("R_curve.png", "recall against confidence"),
@@ -84,7 +86,7 @@ def run_page(run: RunFolder) -> bytes:
         ("Findings", _findings(run)),
         ("Plan", _plan(run)),
         ("Curves", [_charts(result_panels(run.table), number) if run.table else lacks("results.csv")]),
-        ("Validation", [_classes(run), prints(run, CURVES, room), "<h3>Confusion</h3>",
+        ("Validation", [_classes(run), prints(run, _curves(run), room), "<h3>Confusion</h3>",
                         prints(run, CONFUSION, room)]),
         ("Examples", examples(run, room)),
         ("Data set", data(run, room)),
@@ -114,11 +116,10 @@ def _summary(run: RunFolder) -> list[str]:
     peaks = peaks or [epoch.rss for epoch in history.epochs if epoch.rss]
     speeds = sorted(epoch.images_per_second for epoch in history.settled if epoch.images_per_second)
     seconds = run.table["time"][-1] if "time" in run.table else math.nan
+    found = {name.removeprefix("metrics/"): value for name, value in metrics.items() if name != "fitness"}
+    both = any(not name.endswith("(B)") for name in found)  # then the letters tell something
     tiles = [
-        ("mAP50-95", _score(metrics.get("metrics/mAP50-95(B)"))),
-        ("mAP50", _score(metrics.get("metrics/mAP50(B)"))),
-        ("precision", _score(metrics.get("metrics/precision(B)"))),
-        ("recall", _score(metrics.get("metrics/recall(B)"))),
+        *((name if both else name.removesuffix("(B)"), _score(found[name])) for name in reversed(found)),
         ("best epoch", "-" if best is None else str(best.epoch)),
         ("epochs", f"{done} of {planned}"),
         ("time", duration(seconds) if math.isfinite(seconds) else "-"),
@@ -215,18 +216,30 @@ def _fragments(run: RunFolder) -> str:
     return note(f"Fragmentation, 1 - peak / reserved: {shares[-1]:.0%} last, {max(shares):.0%} at most.")
 
 
+def _curves(run: RunFolder) -> list[tuple[str, str]]:
+    """The curves that this kind of model has; none of a classifier."""
+    if any("top1" in name for name in run.results.get("metrics", {})):
+        return []
+    fronts = [front for front in FRONTS if (run.path / f"{front}{CURVES[0][0]}").is_file()]
+    return [
+        (f"{front}{name}", f"{front}: {caption}" if front else caption)
+        for front in fronts or [""] for name, caption in CURVES
+    ]  # fmt: skip
+
+
 def _classes(run: RunFolder) -> str:
-    """AP of each class."""
+    """What was measured of each class."""
     rows = run.results.get("classes") or []
     if not rows:
         return lacks("results.json", "It comes with the validation at the end of a run.")
-    keys = ("images", "instances", "precision", "recall", "map50", "map50_95")
+    keys = [key for key in rows[0] if key not in ("class", "f1") and not key.endswith("_f1")]
+    by = "map50_95" if "map50_95" in keys else keys[-1]
     cells = [
         [f'<td class="name">{text(row.get("class"))}</td>',
          *(f"<td>{_cell(row.get(key))}</td>" for key in keys)]
-        for row in sorted(rows, key=lambda row: row.get("map50_95") or 0.0)
+        for row in sorted(rows, key=lambda row: row.get(by) or 0.0)
     ]  # fmt: skip
-    return table(["class, worst first", "images", "objects", "P", "R", "mAP50", "mAP50-95"], cells)
+    return table(["class, worst first", *(HEADS.get(key, key.replace("_", " ")) for key in keys)], cells)
 
 
 def _cell(value: object) -> str:

@@ -378,6 +378,7 @@ class PredictRunSettings(Settings):
     max_det: int = Field(300, ge=1, le=30000, description="most detections per image")
     classes: Ints = Field(None, description="keep only these class numbers")
     agnostic_nms: bool = Field(False, description="let boxes of different classes suppress each other")
+    retina_masks: bool = Field(False, description="masks at the size of the image, not of the input")
     batch: int = Field(1, ge=1, description="images per forward pass")
     half: Half = Field(False, description="compute in 16 bits; auto does where a CPU has bfloat16 units")
     vid_stride: int = Field(1, ge=1, description="use every N-th frame of a video")

@@ -96,7 +96,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "persist": Foreign((False,), _NO_TRACK),
         "quantize": Foreign((None, 32), _HALF),
         "rect": Foreign((True,), "Pictures are padded to the smallest rectangle."),
-        "retina_masks": Foreign((False,), _MASKS),
         "save_frames": Foreign((False,), "A video is written as a video; ffmpeg takes it apart."),
         "stream": Foreign((True, False), "The command holds one picture at a time in any case."),
         "stream_buffer": Foreign((False,), "Frames of a stream are taken in the order in which they come."),

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from holdfast.data.batch import Batch
 from holdfast.data.loader import TrainLoader
 from holdfast.errors import DataError, Diverged, OutOfMemory, Stopped
-from holdfast.evaluate.coco import DetectionMetrics
+from holdfast.evaluate.metrics import Metrics
 from holdfast.loggers import Loggers
 from holdfast.models.detector import Detector
 from holdfast.runs import CsvLog
@@ -44,7 +44,7 @@ class Validation(Protocol):
     """What training reads of a validation's result."""
 
     @property
-    def metrics(self) -> DetectionMetrics: ...
+    def metrics(self) -> Metrics: ...
 
     @property
     def speed(self) -> dict[str, float]: ...

@@ -11,7 +11,7 @@ from torch import Tensor
 from holdfast.data.batch import Batch
 from holdfast.data.index import Index
 from holdfast.errors import HoldfastError
-from holdfast.evaluate.coco import DetectionMetrics
+from holdfast.evaluate.metrics import Metrics
 from holdfast.models.detector import Detector
 from holdfast.train.loop import Validation
 
@@ -59,7 +59,7 @@ class Reporter(Protocol):
         self,
         folder: Path,
         say: Callable[[str], None],
-        metrics: DetectionMetrics | None = None,
+        metrics: Metrics | None = None,
         chosen: Any = None,
     ) -> Path | None: ...
 

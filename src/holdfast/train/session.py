@@ -428,6 +428,7 @@ def _fit(
         nms=settings.nms,
         single_cls=settings.single_cls,
         needs=needs,
+        answers=loaded.model.answers,
         read=EvalReader(val_index, side=val_side, store=val_store.store, timeout=settings.read_timeout),
         ranks=ranks,
         say=talk,

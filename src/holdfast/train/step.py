@@ -293,9 +293,8 @@ class Stepper:
         image = torch.zeros(1, 3, side, side, dtype=torch.uint8)
         one = torch.zeros(1, dtype=torch.int64)
         keypoints, _ = self.model.header.get("keypoints") or (1, 3)
-        target = filled_out(
-            Targets(one, one, torch.tensor([[0.0, 0.0, side, side]])), images=1, side=side, keypoints=keypoints
-        )
+        target = Targets(one, one, torch.tensor([[0.0, 0.0, side, side]]))
+        target = filled_out(target, images=1, side=side, keypoints=keypoints)
         self.turns.count(
             lambda: torch.stack([x.numerators.sum() for x in self._forward(image, target, 0.0)]).sum(),
             lambda total: total.backward(),  # type: ignore[no-untyped-call]

@@ -21,6 +21,7 @@ from holdfast.data.batch import Batch, scaled
 from holdfast.data.crops import EvalCrops, read_side
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.index import Index
+from holdfast.data.letterbox import Letterbox
 from holdfast.data.loader import EvalLoader
 from holdfast.data.reader import EvalReader
 from holdfast.data.samples import EvalSamples
@@ -28,17 +29,19 @@ from holdfast.data.splits import split_index
 from holdfast.data.storing import open_store
 from holdfast.devices import Precision, choose_device, choose_precision
 from holdfast.errors import DataError
-from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
-from holdfast.evaluate.results_json import COCO_CATEGORY_IDS, image_key, result_rows, write_results
+from holdfast.evaluate.metrics import Metrics
+from holdfast.evaluate.results_json import COCO_CATEGORY_IDS, image_key, write_results
 from holdfast.evaluate.summary import results_summary, table
-from holdfast.geometry.boxes import clip_boxes, xyxy_to_cxcywh
 from holdfast.geometry.targets import BOXES, Needs, Targets
 from holdfast.losses.branch import BranchLoss, quotients, sums_of
 from holdfast.memory.recover import Pieces
 from holdfast.models.detector import Detector
+from holdfast.models.outputs import DetectOutputs
 from holdfast.post.decode import answer
+from holdfast.post.original import Found, in_original, upright
 from holdfast.runs import new_run_folder, write_json
 from holdfast.settings import ValSettings
+from holdfast.val.scoring import SCORINGS, runs
 from holdfast.val.share import Alone, Part, Ranks, in_order
 
 Loss = Callable[[Any, Targets], Sequence[BranchLoss]]
@@ -49,28 +52,35 @@ class ValResult:
     """What one validation found.
 
     Attributes:
-        metrics: AP, precision and recall, overall and per class.
+        metrics: what was measured, overall and per class.
         speed: milliseconds per image of preprocess, inference, postprocess.
         losses: the terms of the loss per image, or None when no loss was given.
         images: number of images.
-        predictions: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU; on
-            rank 0 only.
+        predictions: per image (dataset index, what was found in original pixels), on the CPU; on rank 0 only.
         unread: how many images could not be read; nothing was found on them.
     """
 
-    metrics: DetectionMetrics
+    metrics: Metrics
     speed: dict[str, float]
     losses: tuple[float, ...] | None
     images: int
-    predictions: list[tuple[int, Tensor]]
+    predictions: list[tuple[int, Found]]
     unread: int = 0
 
 
 class _Piece(NamedTuple):
-    """What some images of a batch gave: sums of losses, detections, seconds of the three phases."""
+    """What some images of a batch gave.
+
+    Attributes:
+        sums: of losses.
+        rows: per image (n, 6) xyxy in input pixels, score, class, for pictures.
+        found: per image all that was found, in original pixels.
+        seconds: of the three phases.
+    """
 
     sums: Tensor
-    found: list[Tensor]
+    rows: list[Tensor]
+    found: list[Found]
     seconds: tuple[float, float, float]
 
 
@@ -93,6 +103,7 @@ class Evaluator:
         nms: which branch answers, as in `Detector.deploy`.
         single_cls: treat all classes as one.
         needs: what the model's loss reads of targets.
+        answers: type of what the models say, `Detector.answers`, which decides how it is scored.
         read: where the images come from; the files when None.
         ranks: the processes that share each validation; this one does all when None.
         say: told when memory ran out and a batch goes through the network in pieces, and what could not be
@@ -117,6 +128,7 @@ class Evaluator:
         nms: bool | None,
         single_cls: bool,
         needs: Needs = BOXES,
+        answers: type = DetectOutputs,
         read: EvalReader | None = None,
         ranks: Ranks | None = None,
         say: Callable[[str], None] = lambda text: None,
@@ -130,6 +142,7 @@ class Evaluator:
         self.max_det = max_det
         self.nms = nms
         self.single_cls = single_cls
+        self.scoring = SCORINGS[answers]
         rect = rect and not needs.whole
         samples = (EvalCrops if needs.whole else EvalSamples)(
             index, imgsz=imgsz, stride=stride, rect=rect, pad=0.5 if rect else 0.0, batch=batch, read=read
@@ -177,16 +190,15 @@ class Evaluator:
                     len(batch.images),
                     lambda start, stop: self._piece(deployed, batch, start, stop, loss),  # noqa: B023
                 )
-                found = [rows for piece in pieces for rows in piece.found]
+                rows = [one for piece in pieces for one in piece.rows]
                 for at in batch.unread:
-                    found[at] = found[at][:0]  # whatever the network saw in plain gray
+                    rows[at] = rows[at][:0]
                 if on_batch is not None:
-                    on_batch(number, batch, found)
-                start = self._now()
+                    on_batch(number, batch, rows)
                 sums = torch.stack([piece.sums for piece in pieces]).sum(0)
                 unread = {int(batch.indices[at]): why for at, why in batch.unread.items()}
-                parts.append(Part(sums, self._in_original(batch, found), unread))
-                clock["postprocess"] += self._now() - start
+                found = [one for piece in pieces for one in piece.found]
+                parts.append(Part(sums, list(zip(batch.indices.tolist(), found, strict=True)), unread))
                 for piece in pieces:
                     for name, spent in zip(clock, piece.seconds, strict=True):
                         clock[name] += spent
@@ -224,7 +236,7 @@ class Evaluator:
         if loss is not None:
             sums = sums_of(loss(outputs, batch.targets.of_images(start, stop).to(self.device)))
         scored = self._now()
-        found = answer(
+        answers = answer(
             outputs,
             strides=deployed.strides,
             reg_max=deployed.reg_max,
@@ -234,41 +246,41 @@ class Evaluator:
             multi_label=len(self.names) > 1,
             agnostic=self.single_cls,
         )
-        return _Piece(sums.cpu(), found, (ready - began, done - ready, self._now() - scored))
+        found = in_original(outputs, answers, self._placed(batch, start, stop), masks=runs)
+        if self.single_cls:
+            found = [one.of_one_class() for one in found]  # whatever class the model said
+        # Whatever the network saw in plain gray is not an answer.
+        found = [one.nothing() if start + at in batch.unread else one for at, one in enumerate(found)]
+        return _Piece(
+            sums.cpu(),
+            upright(outputs, answers),
+            found,
+            (ready - began, done - ready, self._now() - scored),
+        )
 
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def _in_original(self, batch: Batch, found: list[Tensor]) -> list[tuple[int, Tensor]]:
-        """Returns per image its number and detections in original pixels, on the CPU."""
-        assert batch.letterboxes is not None
-        rows_of = []
-        for number, letterbox, rows in zip(batch.indices.tolist(), batch.letterboxes, found, strict=True):
-            rows = rows.float().cpu()
-            if self.single_cls:
-                rows[:, 5] = 0  # whatever class the model said
-            original = letterbox.to_original(rows[:, :4])
-            rows[:, :4] = clip_boxes(original, letterbox.height, letterbox.width)
-            rows_of.append((number, rows))
-        return rows_of
+    @staticmethod
+    def _placed(batch: Batch, start: int, stop: int) -> Sequence[Letterbox]:
+        """How some images of a batch lie in the input; classified ones are not mapped back."""
+        if batch.letterboxes is None:
+            return [Letterbox(1.0, 1.0, 0, 0, *batch.images.shape[2:])] * (stop - start)
+        return batch.letterboxes[start:stop]
 
     def _joined(self, told: list[tuple[list[Part], dict[str, float]]], *, with_loss: bool) -> ValResult:
         """Scores what all ranks found, batch after batch."""
         batches = in_order([parts for parts, _ in told])
-        scorer = DetectionEvaluator(self.names)
+        scorer = self.scoring(self.names, self.index.keypoints.shape[1])
         sums: Tensor | float = 0.0
         unread: dict[int, str] = {}
         for part in batches:
             sums = sums + part.sums
             unread.update(part.unread)
-            for number, rows in part.found:
-                classes, boxes = self.index.labels(number)
-                height, width = self.index.sizes[number].tolist()
-                scorer.update(
-                    number, detections=rows, truth_classes=classes, truth_boxes=boxes, size=(height, width)
-                )
+            for number, found in part.found:
+                scorer.add(number, found, self.index.objects(number), _size(self.index, number))
         self._say_unread(unread)
         spent = {name: sum(clock[name] for _, clock in told) for name in told[0][1]}
         images = len(self.index)
@@ -284,18 +296,25 @@ class Evaluator:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of what a validation finds."""
-        found = DetectionEvaluator(self.names).compute().results_dict
-        return tuple(name for name in found if name != "fitness")
+        return self.scoring.metrics.columns
 
     def close(self) -> None:
         """Stops the loader's workers."""
         self.loader.close()
 
 
-def save_predictions(result: ValResult, index: Index, path: Path, *, coco: bool) -> None:
-    """Writes every detection as a COCO result row.
+def _size(index: Index, number: int) -> tuple[int, int]:
+    height, width = index.sizes[number].tolist()
+    return height, width
+
+
+def save_predictions(
+    result: ValResult, index: Index, path: Path, *, answers: type = DetectOutputs, coco: bool
+) -> None:
+    """Writes all that was found as COCO result rows.
 
     Args:
+        answers: type of what the model says, `Detector.answers`.
         coco: use the category ids of COCO's list of 91 instead of class indices.
     """
     ids = dict(enumerate(COCO_CATEGORY_IDS)) if coco else None
@@ -303,22 +322,24 @@ def save_predictions(result: ValResult, index: Index, path: Path, *, coco: bool)
         path,
         (
             row
-            for number, rows in result.predictions
-            for row in result_rows(image_key(index.path(number)), rows.numpy(), ids)
+            for number, found in result.predictions
+            for row in SCORINGS[answers].json_rows(
+                image_key(index.path(number)), found, ids, _size(index, number)
+            )
         ),
     )
 
 
 def _is_coco(path: Path) -> bool:
-    """Tells COCO itself by its file name, as the official program does."""
-    return path.name == "coco.yaml"
+    """Tells COCO itself by its file name, as the official programs do."""
+    return path.name in ("coco.yaml", "coco-pose.yaml")
 
 
 def validate_settings(
     settings: ValSettings,
     *,
     model: Detector,
-    report: Callable[[Path, DetectionMetrics], None] | None = None,
+    report: Callable[[Path, Metrics], None] | None = None,
     say: Callable[[str], None] = print,
     index_cache: Path | None = None,
     image_cache: Path | None = None,
@@ -385,6 +406,7 @@ def validate_settings(
         nms=settings.nms,
         single_cls=settings.single_cls,
         needs=model.needs,
+        answers=model.answers,
         read=EvalReader(
             index, side=side, store=opened.store, timeout=settings.read_timeout
         ),
@@ -404,9 +426,11 @@ def validate_settings(
     folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
     write_json(folder / "results.json", results_summary(result.metrics, result.speed, unread=result.unread))
     if settings.save_json:
-        save_predictions(result, index, folder / "predictions.json", coco=_is_coco(dataset.path))
+        save_predictions(
+            result, index, folder / "predictions.json", answers=model.answers, coco=_is_coco(dataset.path)
+        )
     if settings.save_txt:
-        _save_txt(result, index, folder / "labels", save_conf=settings.save_conf)
+        _save_txt(result, index, folder / "labels", answers=model.answers, save_conf=settings.save_conf)
     if settings.plots and report is not None:
         report(folder, result.metrics)
     if settings.verbose:
@@ -415,16 +439,9 @@ def validate_settings(
     return result
 
 
-def _save_txt(result: ValResult, index: Index, folder: Path, *, save_conf: bool) -> None:
+def _save_txt(result: ValResult, index: Index, folder: Path, *, answers: type, save_conf: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for number, rows in result.predictions:
-        height, width = (int(v) for v in index.sizes[number])
-        boxes = xyxy_to_cxcywh(rows[:, :4]) / torch.tensor([width, height, width, height])
-        lines = []
-        for box, score, label in zip(
-            boxes.tolist(), rows[:, 4].tolist(), rows[:, 5].int().tolist(), strict=True
-        ):
-            values = [*box, score] if save_conf else box
-            lines.append(" ".join([str(label), *(f"{value:g}" for value in values)]) + "\n")
+    for number, found in result.predictions:
+        lines = SCORINGS[answers].text_rows(found, _size(index, number), index.names, save_conf=save_conf)
         stem = Path(index.path(number)).stem
-        (folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
+        (folder / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

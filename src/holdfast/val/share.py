@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
+from holdfast.post.original import Found
+
 T = TypeVar("T")
 
 
@@ -44,12 +46,12 @@ class Part:
 
     Attributes:
         sums: (L, 3T) of the losses, as `losses.branch.sums_of` has them, on the CPU; empty without a loss.
-        found: per image (dataset index, (n, 6) xyxy in original pixels, score, class), on the CPU.
+        found: per image (dataset index, what was found on it in original pixels), on the CPU.
         unread: dataset index of each image that could not be read -> why.
     """
 
     sums: Tensor
-    found: list[tuple[int, Tensor]]
+    found: list[tuple[int, Found]]
     unread: dict[int, str] = field(default_factory=dict)
 
 
