@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from holdfast.geometry.targets import BOXES
 from holdfast.models.outputs import Branch, DetectOutputs
 
 
@@ -19,6 +20,7 @@ class ColourDetector(nn.Module):
     reg_max = 1
     deployed = False
     outputs = answers = DetectOutputs
+    needs = BOXES
 
     def __init__(self) -> None:
         super().__init__()

@@ -244,8 +244,8 @@ class YOLO:
             keys: keys of `holdfast val`. Without `data` it is that of the training, if it is still there.
 
         Returns:
-            Metrics of the model's task: `evaluate.coco.DetectionMetrics` (`box`; of oriented boxes too), or of
-            `evaluate.metrics` `SegmentMetrics` (`box`, `seg`), `PoseMetrics` (`box`, `pose`) or
+            Metrics of the model's task: `evaluate.coco.DetectionMetrics` (`box`; oriented boxes too), or, of
+            `evaluate.metrics`, `SegmentMetrics` (`box`, `seg`), `PoseMetrics` (`box`, `pose`) or
             `ClassifyMetrics` (`top1`, `top5`). Each has `results_dict` and `fitness`.
         """
         settings = ValSettings(**{"model": self._source, **tidy(ValSettings, keys)})

@@ -36,7 +36,8 @@ def test_boxes_are_mapped_and_clipped() -> None:
 def test_masks_on_the_image_are_those_of_the_input_enlarged() -> None:
     torch.manual_seed(1)
     prototypes = F.interpolate(torch.randn(1, 4, 6, 8), size=(32, 40), mode="bicubic")
-    rows = torch.cat((torch.tensor([[10.0, 30, 120, 100, 0.9, 0], [50, 20, 155, 90, 0.8, 1]]), torch.randn(2, 4)), 1)
+    boxes = torch.tensor([[10.0, 30, 120, 100, 0.9, 0], [50, 20, 155, 90, 0.8, 1]])
+    rows = torch.cat((boxes, torch.randn(2, 4)), 1)
     extra = Masks((), prototypes)
     (there,) = in_original(outputs_of(extra), [rows], [BOX], input_size=(128, 160))
     here = found_of(extra, rows)

@@ -19,7 +19,7 @@ from holdfast.post.masks import Masks
 from holdfast.post.probs import Probs
 from holdfast.post.results import Results
 
-NAMES = {i: name for i, name in enumerate(["cat", "dog", "owl", "fox", "elk", "bee"])}
+NAMES = dict(enumerate(["cat", "dog", "owl", "fox", "elk", "bee"]))
 ROWS = torch.tensor([[20.0, 10, 60, 50, 0.9, 1], [100, 20, 180, 90, 0.4, 0]])
 
 
@@ -131,7 +131,8 @@ def test_words_of_a_classified_image() -> None:
 
 
 def lines_of(result: Results, path: Path, **options: bool) -> list[list[str]]:
-    return [line.split() for line in Path(result.save_txt(path / "a.txt", **options)).read_text().splitlines()]
+    text = Path(result.save_txt(path / "a.txt", **options)).read_text()
+    return [line.split() for line in text.splitlines()]
 
 
 def test_label_rows_of_each_kind(tmp_path: Path) -> None:

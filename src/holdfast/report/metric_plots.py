@@ -29,6 +29,7 @@ def plot_curves(metrics: DetectionMetrics, folder: Path, front: str = "") -> lis
     """
     names = [metrics.names[int(c)] for c in metrics.class_index]
     curves = metrics.curves
+    kind = f"{front}: " if front else ""
     values = [f"{metrics.ap50[c]:.3f}" for c in metrics.class_index]
     paths = [
         _curve(
@@ -37,7 +38,7 @@ def plot_curves(metrics: DetectionMetrics, folder: Path, front: str = "") -> lis
             metrics.pr_precision,
             [f"{name}  {value}" for name, value in zip(names, values, strict=True)],
             f"all classes  {metrics.map50:.3f} mAP50",
-            title=f"{front}: precision against recall at 0.5" if front else "Precision against recall at IoU 0.5",
+            title=f"{kind}Precision against recall at IoU 0.5",
             x="recall",
             y="precision",
         )
@@ -56,7 +57,7 @@ def plot_curves(metrics: DetectionMetrics, folder: Path, front: str = "") -> lis
                 table,
                 names,
                 f"all classes  {mean[top]:.2f} at {curves.confidence[top]:.3f}",
-                title=f"{front}: {y} against confidence" if front else f"{y[0].upper()}{y[1:]} against confidence",
+                title=f"{kind}{y[0].upper()}{y[1:]} against confidence",
                 x="confidence",
                 y=y,
                 mark=(float(curves.confidence[top]), float(mean[top])) if len(table) else None,
