@@ -211,3 +211,16 @@ def test_accuracies_count_the_first_and_the_first_five() -> None:
     assert metrics.confusion.matrix[0].tolist() == [1, 1, 0, 0, 1, 1, 0, 0]
     assert [row["top5"] for row in metrics.summary()] == [1.0, 1.0, 1.0, 0.0]
     assert table(metrics, {}).splitlines()[1].split() == ["all", "4", "0.250", "0.750"]
+
+
+@pytest.mark.parametrize("kind", ["blobs", "full", "empty", "column", "none"])
+def test_run_lengths_of_a_window_are_those_of_the_whole_mask(kind: str) -> None:
+    r = np.random.RandomState(3)
+    window = {"blobs": r.rand(20, 30) > 0.5, "full": np.ones((20, 30), bool), "empty": np.zeros((20, 30), bool),
+              "column": np.ones((20, 1), bool), "none": np.zeros((0, 30), bool)}[kind]
+    for top, left, height, width in ((0, 0, 20, 30), (0, 4, 20, 40), (3, 0, 40, 30), (5, 7, 33, 44)):
+        whole = np.zeros((height, width), bool)
+        whole[top : top + window.shape[0], left : left + window.shape[1]] = window
+        runs = rle.of_window(window, top, left, height, width)
+        assert runs == rle.of_pixels(whole)
+        assert (rle.pixels([runs], height, width)[0] == whole).all()

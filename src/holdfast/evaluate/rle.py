@@ -18,9 +18,21 @@ def of_pixels(mask: NDArray[Any]) -> str:
 
 def of_window(window: NDArray[np.bool_], top: int, left: int, height: int, width: int) -> str:
     """Run lengths of a mask (height, width) that is empty outside a window (h, w)."""
-    mask = np.zeros((height, width), dtype=np.uint8, order="F")
-    mask[top : top + window.shape[0], left : left + window.shape[1]] = window
-    return of_pixels(mask)
+    from faster_coco_eval.core import mask as coco
+
+    # Runs go down the columns: where each begins and ends, counted over the whole mask.
+    edges = np.diff(window.astype(np.int8), axis=0, prepend=0, append=0).T
+    columns, starts = np.nonzero(edges == 1)
+    begins = (columns + left) * height + top + starts
+    columns, ends = np.nonzero(edges == -1)
+    stops = (columns + left) * height + top + ends
+    apart = stops[:-1] != begins[1:]  # a run may go on at the top of the next column
+    begins, stops = begins[np.append(True, apart)[: len(begins)]], stops[np.append(apart, True)[: len(stops)]]
+    places = np.stack([begins, stops], axis=1).ravel()
+    counts = np.diff(places, prepend=0, append=height * width).tolist()
+    if len(counts) > 1 and counts[-1] == 0:
+        counts.pop()
+    return _text(coco.frPyObjects({"size": [height, width], "counts": counts}, height, width))
 
 
 def of_outline(points: NDArray[np.float32], height: int, width: int) -> str:
