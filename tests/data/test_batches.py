@@ -72,7 +72,7 @@ def test_everything_at_once_does_not_depend_on_workers_or_the_point_of_resumptio
         with TrainLoader(source, batch=2, workers=workers, seed=3) as loader:
             found = list(loader.epoch(1, start=start))
         assert all(batch.images.shape[2] % 32 == batch.images.shape[3] % 32 == 0 for batch in found)
-        return [(b.images.numpy().tobytes(), *(t.numpy().tobytes() for t in b.targets)) for b in found]
+        return [(b.images.numpy().tobytes(), *(t.numpy().tobytes() for t in b.targets[:3])) for b in found]
 
     whole = batches(0, 0)
     assert batches(3, 0) == whole
