@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.data.shapes import write_demo
+from holdfast.models.registry import family_of
 from killing import command, differing, left, start
 
 # Module, name, call: 3 steps an epoch, 2 epochs, and a checkpoint after every step that finds the disk idle.
@@ -66,6 +67,24 @@ def test_a_run_killed_again_and_again_ends_bit_identical(
     assert differing(whole, left(tmp_path / "run")) == []
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert not list((tmp_path / "run").rglob("*.part"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["yolo26n-seg", "yolo26n-pose", "yolo26n-obb", "yolo26n-cls"])
+def test_a_killed_run_of_every_task_ends_bit_identical(tmp_path: Path, model: str) -> None:
+    data = write_demo(tmp_path / "data", images=12, needs=family_of(model).needs)
+    words = command(data, tmp_path / "whole", "run", model=model)
+    out, _ = start(words).communicate(timeout=200)
+    assert (tmp_path / "whole" / "run" / "results.json").is_file(), out
+    words = command(data, tmp_path / "cut", "run", model=model)
+    run = start(words, kill=("torch", "Tensor.backward", 5))
+    out, _ = run.communicate(timeout=200)
+    assert run.returncode == -signal.SIGKILL, out
+    run = start(words)
+    out, _ = run.communicate(timeout=200)
+    assert run.returncode == 0, out
+    assert "resumed" in out
+    assert differing(left(tmp_path / "whole" / "run"), left(tmp_path / "cut" / "run")) == []
 
 
 @pytest.mark.slow
