@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 .PHONY: demo test test-all lint wheel docs site clean help
 
 help:
-	@echo "make demo      install, draw a data set, train, validate, detect"
+	@echo "make demo      install, draw a data set, train, validate, detect (TASK=pose: another task)"
 	@echo "make test      install, lint, check types, run the fast tests"
 	@echo "make test-all  the slow tests too"
 	@echo "make lint      ruff and mypy"

@@ -110,6 +110,16 @@ def test_a_batch_of_64_gives_the_same_weights_however_little_fits(name: str) -> 
             torch.testing.assert_close(step.ema.model.state_dict()[key], want, rtol=1e-5, atol=1e-5)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("task", ["seg", "pose", "obb", "cls"])
+def test_memory_that_runs_out_changes_no_step_of_any_task(task: str) -> None:
+    model = build(f"yolo26n-{task}")
+    batch = drawn_classes(8) if task == "cls" else drawn_batch(8)
+    whole, cut = stepper(model, exact=True), stepper(model, exact=True)
+    cut.model.register_forward_pre_hook(out_of_memory_above(3))
+    assert distance(gradients(whole, *batch), gradients(cut, *batch)) < 1e-5
+    assert cut.micro.size == 2
+
+
 def same(a: Stepper, b: Stepper) -> None:
     for key, value in a.model.state_dict().items():
         assert torch.equal(value, b.model.state_dict()[key]), key
@@ -204,8 +214,9 @@ def test_parts_cover_every_image_once_and_differ_by_one_at_most(count: int, most
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_a_refused_step_changes_nothing() -> None:
-    step = stepper(build("yolov9-t"), micro=3, frozen=False)
+@pytest.mark.parametrize("name", ["yolov9-t", "yolo26n-seg", "yolo26n-pose", "yolo26n-obb"])
+def test_a_refused_step_changes_nothing(name: str) -> None:
+    step = stepper(build(name), micro=3, frozen=False)
     step.run(*drawn_batch(7, seed=1))
     before = copy.deepcopy(everything(step))
     step.model.register_forward_hook(lambda _, args, out: spoil(out) if has_white(args[0]) else None)
