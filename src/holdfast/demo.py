@@ -51,7 +51,7 @@ def run_demo(settings: DemoSettings, *, say: Say = print) -> ValResult:
     say(f"3/4 validating {run.best}")
     result = run_val(ValSettings(**common, model=str(run.best), data=str(data), name="val"), say=say)
 
-    pictures = data / "val" if family.needs.whole else data.parent / "images" / "val"
+    pictures = data / "val" / "*" / "*" if family.needs.whole else data.parent / "images" / "val"
     say(f"4/4 detecting on {pictures}")
     detecting: dict[str, Any] = {"model": run.best, "source": pictures, "name": "detect", "verbose": False}
     found, where = run_predict(PredictSettings(**common, **detecting), say=say)
