@@ -79,7 +79,10 @@ def test_the_merged_result_is_that_of_one_process(tmp_path: Path, world: int) ->
 
 @pytest.mark.parametrize(
     "name",
-    ["yolo26n-seg", *(pytest.param(f"yolo26n-{task}", marks=pytest.mark.slow) for task in ("pose", "obb", "cls"))],
+    [
+        "yolo26n-seg",
+        *(pytest.param(f"yolo26n-{task}", marks=pytest.mark.slow) for task in ("pose", "obb", "cls")),
+    ],
 )
 def test_every_task_is_merged(tmp_path: Path, name: str) -> None:
     data = write_demo(tmp_path, images=12, needs=family_of(name).needs)

@@ -73,7 +73,8 @@ def predict_settings(
         )
     if settings.save_crop and model.outputs is ClassOutputs:
         raise SettingsError(
-            f"{model.name} classifies whole pictures, so there is nothing to cut out.", hint="Leave out save_crop."
+            f"{model.name} classifies whole pictures, so there is nothing to cut out.",
+            hint="Leave out save_crop.",
         )
     pictures = Source(wanted, vid_stride=settings.vid_stride)
     device = choose_device(settings.device)
