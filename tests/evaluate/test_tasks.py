@@ -216,8 +216,9 @@ def test_accuracies_count_the_first_and_the_first_five() -> None:
 @pytest.mark.parametrize("kind", ["blobs", "full", "empty", "column", "none"])
 def test_run_lengths_of_a_window_are_those_of_the_whole_mask(kind: str) -> None:
     r = np.random.RandomState(3)
-    window = {"blobs": r.rand(20, 30) > 0.5, "full": np.ones((20, 30), bool), "empty": np.zeros((20, 30), bool),
-              "column": np.ones((20, 1), bool), "none": np.zeros((0, 30), bool)}[kind]
+    window = {"blobs": r.rand(20, 30) > 0.5, "full": np.ones((20, 30), bool),
+              "empty": np.zeros((20, 30), bool), "column": np.ones((20, 1), bool),
+              "none": np.zeros((0, 30), bool)}[kind]
     for top, left, height, width in ((0, 0, 20, 30), (0, 4, 20, 40), (3, 0, 40, 30), (5, 7, 33, 44)):
         whole = np.zeros((height, width), bool)
         whole[top : top + window.shape[0], left : left + window.shape[1]] = window

@@ -91,3 +91,20 @@ def test_grid_holds_images_of_any_size_within_the_limit() -> None:
     assert grid.dtype == np.uint8
     assert mosaic_grid(images * 10, boxes * 10, [[0], [], [1, 7]] * 10, {}, limit=4).shape[0] < 1921
     assert mosaic_grid([], [], [], {}).shape == (64, 64, 3)
+
+
+def test_labels_of_hundreds_of_objects_leave_the_picture_to_be_seen() -> None:
+    image = np.zeros((400, 600, 3), np.uint8)
+    x, y = (g.ravel() for g in np.meshgrid(np.arange(10, 590, 20), np.arange(10, 390, 20)))
+    boxes = np.stack([x, y, x + 8, y + 8], 1)
+    drawn = draw_boxes(image, boxes, ["ship 0.50"] * len(boxes), [0] * len(boxes))
+    bare = draw_boxes(image, boxes, [""] * len(boxes), [0] * len(boxes))
+    assert 0 < (drawn != bare).any(2).mean() < 0.25
+
+
+def test_shapes_are_drawn_in_place_of_upright_boxes() -> None:
+    image = np.zeros((100, 100, 3), np.uint8)
+    diamond = np.array([[[50, 10], [90, 50], [50, 90], [10, 50]]])
+    drawn = draw_boxes(image, [[10, 10, 90, 90]], [""], [0], corners=diamond, line_width=1)
+    assert drawn[12, 12].max() == 0
+    assert drawn[30, 70].max() > 0

@@ -31,6 +31,11 @@ PALETTE: tuple[Color, ...] = (
     (166, 86, 40), (178, 223, 138),
 )  # fmt: skip
 
+# Labels of hundreds of small objects would hide the picture: after the first twenty each must find a free
+# place, and all together get a tenth of the image.
+ALWAYS_LABELLED = 20
+LABELLED_SHARE = 0.1
+
 # Asked for by file name when a label has letters that DejaVu lacks (Chinese, Japanese, Korean).
 WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "SourceHanSansSC-Regular.otf", "wqy-microhei.ttc",
@@ -103,7 +108,8 @@ def draw_boxes(
     Args:
         image: (H, W, 3) uint8.
         boxes: (N, 4) xyxy in pixels.
-        labels: N texts; an empty text draws the box alone.
+        labels: N texts; an empty text draws the box alone. Where there is no room for all, the topmost boxes
+            have theirs.
         classes: N class indices, which choose the colours.
         corners: (N, P, 2) of the shapes to draw in place of the upright boxes.
         line_width: pixels; by image size when absent.
@@ -136,13 +142,17 @@ def draw_boxes(
     # Places are given to the topmost (last) first, so that the best detection keeps the best place.
     placed = []
     masks: dict[str, NDArray[np.uint8]] = {}
+    room = LABELLED_SHARE * height * width
     for box, label, color in reversed(list(zip(upright, labels, colors, strict=True))):
-        if label:
+        if label and (len(taken) < ALWAYS_LABELLED or room > 0):
             if label not in masks:
                 masks[label] = text_mask(label, font, size)
             mask = masks[label]
             spot = _place(box, mask.shape[1], mask.shape[0], height, width, thickness, taken)
+            if len(taken) >= ALWAYS_LABELLED and any(_meet(spot, other) for other in taken):
+                continue
             taken.append(spot)
+            room -= mask.size
             placed.append((spot, mask, color))
     for (left, top, _, _), mask, color in reversed(placed):
         blend(canvas, left, top, mask, color, text or text_color(color), bgr)
@@ -270,6 +280,10 @@ def _place(
     best = int(np.lexsort((outside, covered))[0])
     x, y = int(left[best]), int(top[best])
     return x, y, x + w, y + h
+
+
+def _meet(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def blend(

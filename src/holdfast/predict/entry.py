@@ -9,6 +9,7 @@ from typing import Literal, overload
 from holdfast.devices import choose_device, choose_inference_precision
 from holdfast.errors import SettingsError
 from holdfast.models.detector import Detector
+from holdfast.models.outputs import ClassOutputs
 from holdfast.post.results import Results
 from holdfast.predict.run import Found, Predictor
 from holdfast.predict.save import Saver
@@ -63,12 +64,17 @@ def predict_settings(
 
     Raises:
         DataError: the source does not exist or holds nothing to read. Raised at once, with `stream` too.
-        SettingsError: no source.
+        SettingsError: no source, or crops of a model that finds no boxes.
     """
     wanted: SourceLike = settings.source if source is None else source
     if isinstance(wanted, str) and not wanted:
         raise SettingsError(
             "predict needs a source.", hint="Give --source with an image, a folder, a pattern or a video."
+        )
+    if settings.save_crop and model.outputs is ClassOutputs:
+        raise SettingsError(
+            f"{model.name} classifies whole pictures, so there is nothing to cut out.",
+            hint="Leave out save_crop.",
         )
     pictures = Source(wanted, vid_stride=settings.vid_stride)
     device = choose_device(settings.device)

@@ -218,7 +218,7 @@ class Predictor:
             )
             boxes = [item.letterbox for item in group]
             size = None if self.retina_masks else (int(x.shape[2]), int(x.shape[3]))
-            parts = [_without_empty(p) for p in in_original(outputs, found, boxes, input_size=size)]
+            parts = in_original(outputs, found, boxes, input_size=size)
             done = self._now()
         share = 1000.0 / len(group)
         shared = {
@@ -229,9 +229,9 @@ class Predictor:
         answers = []
         for item, part in zip(group, parts, strict=True):
             speed = {**shared, "preprocess": shared["preprocess"] + 1000.0 * item.seconds}
-            # Outside inference mode: Results copies the rows, so that users may change and differentiate
-            # them.
-            result = Results(item.bgr, path=item.frame.path, names=self.names, speed=speed, **part._asdict())
+            # Outside inference mode: users may change and differentiate the copies.
+            own = _without_empty(part)._asdict()
+            result = Results(item.bgr, path=item.frame.path, names=self.names, speed=speed, **own)
             answers.append(Found(item.frame, result))
         return answers
 
@@ -247,8 +247,6 @@ def _stack(pixels: Sequence[Tensor]) -> Tensor:
 
 
 def _without_empty(parts: Parts) -> Parts:
-    """Leaves out objects whose mask has no pixel; outside inference mode's tensors users may change."""
-    if parts.masks is None or parts.boxes is None:
-        return parts
-    kept = has_pixels(parts.masks)
-    return parts._replace(boxes=parts.boxes[kept], masks=parts.masks[kept])
+    """Copies of all parts, without the objects whose mask has no pixel."""
+    kept = slice(None) if parts.masks is None else has_pixels(parts.masks)
+    return Parts(*(None if part is None else part[kept].clone() for part in parts))

@@ -28,8 +28,6 @@ class Foreign(NamedTuple):
 
 
 _MASKS = "Masks belong to segmentation models."
-_POSE = "It is the gain of a pose model's loss."
-_ANGLE = "It is the gain of a loss on angles."
 _DEPTH = "It is the gain of a loss on depth."
 _ONE_VIEW = "A picture is looked at once; a larger --imgsz finds smaller objects."
 _TORCH = "Networks run in torch."
@@ -42,7 +40,6 @@ _LOGGER = "A run keeps its numbers in results.csv and manifest.json, and its fil
 FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
     "train": {
         "agnostic_nms": Foreign((False,), "AP is counted by class; use --single-cls to treat all as one."),
-        "angle": Foreign((1,), _ANGLE),
         "augment": Foreign((False,), "Give the strength of each augmentation, such as --mosaic or --hsv-h."),
         "augmentations": Foreign((), "Give the strength of each augmentation, such as --mosaic or --hsv-h."),
         "auto_augment": Foreign(("randaugment",), "Give --autoaugment, which moves boxes too."),
@@ -60,17 +57,14 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "evolve": Foreign((False,), "Type 'holdfast tune', which takes the same keys and --trials N."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
         "image_weights": Foreign((False,), "Every image is seen once per epoch, however rare its classes."),
-        "kobj": Foreign((1,), _POSE),
         "mask_ratio": Foreign((4,), _MASKS),
         "mode": Foreign(("train",), "The verb says what to do: 'holdfast val', 'holdfast predict'."),
         "noautoanchor": Foreign((), "no model here has anchors to fit.", obsolete=True),
         "overlap_mask": Foreign((True,), _MASKS),
-        "pose": Foreign((12,), _POSE),
         "profile": Foreign((False,), "'holdfast val' prints the milliseconds per image of a trained model."),
         "quad": Foreign((), "--mosaic joins four images, --multi-scale changes the size of batches.",
                         obsolete=True),
         "quantize": Foreign((None, 32), "Training keeps its weights in 32 bits."),
-        "rle": Foreign((1,), _POSE),
         "save_json": Foreign((False,), "'holdfast val' writes the detections of a trained model as JSON."),
         "split": Foreign(("val",), "Name the images for validation in data.yaml under 'val'."),
         "task": Foreign(("detect",), "The weight file or the model's name decides the task."),
