@@ -137,7 +137,7 @@ def draw_one(seed: int, split: int, number: int) -> Scene:
     height, width = (side // 2 for side in _SIZES[int(rng.random() * len(_SIZES))])
     image = _background(rng, height, width)
     _clutter(rng, image)
-    label = int(rng.random() * len(NAMES))
+    label = number % len(NAMES)  # each class is there, however few pictures are drawn
     radius = (0.25 + 0.2 * rng.random()) * min(height, width)
     x, y = width * (0.4 + 0.2 * rng.random()), height * (0.4 + 0.2 * rng.random())
     shape = _Shape.of(label, x, y, radius, rng.random() * 2 * math.pi, 1.0)
