@@ -5,7 +5,7 @@ Dimensions: N objects, K keypoints, images are (H, W, 3) uint8.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -36,9 +36,9 @@ _POINT_COLORS = (5,) * 5 + (1,) * 6 + (2,) * 6
 
 
 def draw_masks(
-    image: Picture, masks: NDArray[np.bool_], classes: Sequence[int], *, bgr: bool = False
+    image: Picture, masks: Iterable[NDArray[np.bool_]], classes: Sequence[int], *, bgr: bool = False
 ) -> None:
-    """Tints masks (N, H, W) and lines their borders; later ones lie on top.
+    """Tints N masks (H, W) and lines their borders; later ones lie on top.
 
     Args:
         classes: N class indices, which choose the colours.

@@ -66,8 +66,9 @@ image or input."""
 
 
 def dense(windows: Windows, count: int, height: int, width: int) -> Tensor:
-    """Masks (count, height, width) bool, on the CPU."""
-    masks = torch.zeros(count, height, width, dtype=torch.bool)
+    """Masks (count, height, width) bool, on the CPU; users may change them, whatever mode made them."""
+    with torch.inference_mode(mode=False):
+        masks = torch.zeros(count, height, width, dtype=torch.bool)
     for mask, (top, left, window) in zip(masks, windows, strict=True):
         mask[top : top + window.shape[0], left : left + window.shape[1]] = window.cpu()
     return masks

@@ -314,7 +314,8 @@ class Results:
             numbers = found.cls.astype(int) if color_mode == "class" else np.arange(len(found))
             colors = numbers[order].tolist()
             if masks and self.masks is not None:
-                draw_masks(picture, self.masks.in_image()[order], colors, bgr=True)
+                drawn = (self.masks[int(i)].in_image()[0] for i in order)  # one at a time: they are large
+                draw_masks(picture, drawn, colors, bgr=True)
             if boxes:
                 picture = draw_boxes(
                     picture,

@@ -248,5 +248,8 @@ def _stack(pixels: Sequence[Tensor]) -> Tensor:
 
 def _without_empty(parts: Parts) -> Parts:
     """Copies of all parts, without the objects whose mask has no pixel."""
-    kept = slice(None) if parts.masks is None else has_pixels(parts.masks)
-    return Parts(*(None if part is None else part[kept].clone() for part in parts))
+    if parts.masks is not None:  # they are large, and ours already
+        kept = has_pixels(parts.masks)
+        if not kept.all():
+            parts = Parts(*(None if part is None else part[kept] for part in parts))
+    return Parts(*(None if part is None else part if part is parts.masks else part.clone() for part in parts))
