@@ -41,4 +41,5 @@ def test_a_task_trains_and_its_weights_can_be_used(tmp_path: Path, model: str) -
     assert best.task == family_of(model).task
     assert best.classes == 3
     assert tuple(best.header.get("keypoints") or (KEYPOINTS, 3)) == (KEYPOINTS, 3)
-    assert all(value.isfinite().all() for value in best.state_dict().values() if torch.is_floating_point(value))
+    weights = best.state_dict().values()
+    assert all(value.isfinite().all() for value in weights if torch.is_floating_point(value))
