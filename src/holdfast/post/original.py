@@ -101,10 +101,16 @@ def in_original(
     ]
 
 
-def upright(outputs: Outputs, rows: Sequence[Tensor]) -> list[Tensor]:
-    """The answers as (n, 6) xyxy in input pixels, score, class; none of a classifier."""
+def upright(outputs: Outputs, rows: Sequence[Tensor], height: int, width: int) -> list[Tensor]:
+    """The answers as (n, 6) xyxy in input pixels, score, class.
+
+    Args:
+        outputs, rows: as in `in_original`.
+        height, width: of the input, all of which is of the most probable class to a classifier.
+    """
     if isinstance(outputs, ClassOutputs):
-        return [row.new_zeros(0, 6) for row in rows]
+        whole = rows[0].new_tensor([0, 0, width, height])
+        return [torch.cat((whole, row.max(0).values[None], row.argmax()[None]))[None] for row in rows]
     if isinstance(answering(outputs).extra, Angles):
         return [torch.cat((rotated_hull(row[:, [0, 1, 2, 3, 6]]), row[:, 4:6]), 1) for row in rows]
     return [row[:, :6] for row in rows]

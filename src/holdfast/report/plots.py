@@ -19,7 +19,11 @@ from holdfast.report.panels import Panel, epoch_axis, legend_above, legend_below
 from holdfast.report.rate_plots import rate_lines
 from holdfast.report.table import Columns, read_results
 
-LOSSES = {"box": "Box loss", "cls": "Class loss", "dfl": "Distribution loss", "l1": "Distance loss"}
+LOSSES = {
+    "box": "Box loss", "cls": "Class loss", "dfl": "Distribution loss", "l1": "Distance loss",
+    "seg": "Mask loss", "sem": "Semantic loss", "pose": "Keypoint loss", "kobj": "Label loss of keypoints",
+    "rle": "Likelihood loss", "angle": "Angle loss",
+}  # fmt: skip
 KINDS = {"B": "boxes", "M": "masks", "P": "keypoints"}  # letters in the names of metrics
 TOP1, TOP5 = "metrics/accuracy_top1", "metrics/accuracy_top5"
 
@@ -61,7 +65,8 @@ def result_panels(data: Columns) -> list[Panel]:
         panels += [
             Panel(f"{title}{of}", partial(draw, data=data, letter=letter, title=f"{title}{of}"))
             for title, draw in (
-                ("Precision and recall", _precision_recall), ("Average precision", _average_precision),
+                ("P and R" if of else "Precision and recall", _precision_recall),  # beside its legend
+                ("Average precision", _average_precision),
             )
         ]  # fmt: skip
     return panels

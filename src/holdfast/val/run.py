@@ -253,7 +253,7 @@ class Evaluator:
         found = [one.nothing() if start + at in batch.unread else one for at, one in enumerate(found)]
         return _Piece(
             sums.cpu(),
-            upright(outputs, answers),
+            upright(outputs, answers, *x.shape[2:]),
             found,
             (ready - began, done - ready, self._now() - scored),
         )
