@@ -255,7 +255,7 @@ def test_a_drive_on_which_all_reads_hang_is_an_error(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "MOST_LOST", 3)
-    reading = TimedFiles(0.05)
+    reading = TimedFiles(0.5)
     with pipes_in_place_of(*map(index.path, (1, 2, 3))):
         for number in (1, 2, 2, 3):
             with pytest.raises(Late):
