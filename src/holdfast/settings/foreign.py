@@ -54,7 +54,7 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "dnn": Foreign((False,), _TORCH),
         "dropout": Foreign((0,), "Dropout belongs to classification models; use --weight-decay."),
         "erasing": Foreign((0.4,), "Erasing belongs to classification models; use --cutmix."),
-        "evolve": Foreign((False,), "Type 'holdfast tune', which takes the same keys and a number of trials."),
+        "evolve": Foreign((False,), "Type 'holdfast tune', which takes the same keys and also trials."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
         "image_weights": Foreign((False,), "Every image is seen once per epoch, however rare its classes."),
         "mask_ratio": Foreign((4,), _MASKS),
