@@ -127,7 +127,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(folder / "images" / "val", folder / "photos")
     keys = {"model": "gelan-t", "imgsz": 64, "batch": 4, "epochs": 2, "workers": 0, "device": "cpu",
             "micro_batch": 4, "ckpt": "off", "plots": False, "project": folder / "runs" / "train"}
-    from holdfast.api import run_train
+    from holdfast.running import run_train
 
     result = run_train(settings.TrainSettings(data=data, **keys), say=lambda text: None)
     for name in ("yolo26n.pt", "yolov9-s.pt"):  # as if they had been downloaded

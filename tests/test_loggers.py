@@ -158,8 +158,8 @@ def test_mlflow_stays_in_the_run_folder_unless_a_server_is_named(
 
 def test_a_training_writes_to_its_loggers(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    from holdfast.api import run_train
     from holdfast.data.shapes import write_demo
+    from holdfast.running import run_train
     from holdfast.settings import TrainSettings
 
     data = write_demo(tmp_path / "data", images=8)

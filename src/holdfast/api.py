@@ -1,18 +1,19 @@
-"""The two doors meet here: `YOLO` for Python, and one function per verb that the command line shares with it.
+"""What Python users import: the `YOLO` object, and functions for verbs that need no model.
 
-Unusual: thin on purpose. Settings are built, the parts that may not know each other (trainer, validator,
-reports) are handed to each other, and that is all. torch comes with the first model, not with this module.
+Unusual: thin on purpose; `running.py` and the other doors do the work. torch comes with the first model, not
+with this module.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from holdfast.errors import SettingsError
+from holdfast.running import Say, at_trained_size, located, predict, run_train, run_val
 from holdfast.settings import (
     AdviseSettings,
     BenchmarkSettings,
@@ -36,16 +37,12 @@ if TYPE_CHECKING:
     from holdfast.load import LoadedModel
     from holdfast.models.detector import Detector
     from holdfast.post.results import Results
+    from holdfast.train.finish import TrainResult
     from holdfast.train.plan import MemoryPlan
-    from holdfast.train.session import TrainResult
     from holdfast.tune.search import TuneResult
-    from holdfast.val.run import ValResult
 
 TASKS = ("detect", "segment", "pose", "obb", "classify")
 
-Say = Callable[[str], None]
-DataUser = TypeVar("DataUser", TrainSettings, ValSettings)
-AnySettings = TypeVar("AnySettings", ValSettings, PredictSettings)
 
 
 class YOLO:
@@ -80,7 +77,7 @@ class YOLO:
     def _adopt(self, source: str | Path) -> None:
         from holdfast.load import load_model
 
-        source = _located(source)
+        source = located(source)
         self._loaded: LoadedModel = load_model(source)
         self._source, self._weights = str(source), ""
         self._folded: dict[tuple[torch.device, torch.dtype, bool | None], Detector] = {}
@@ -113,7 +110,7 @@ class YOLO:
         """
         from holdfast.load import load_model
 
-        weights = _located(weights)
+        weights = located(weights)
         given = load_model(weights)
         if given.model.name == self.model.name:
             self._loaded, self._source, self._weights = given, str(weights), ""
@@ -274,8 +271,8 @@ class YOLO:
         values.setdefault("save", False)
         if isinstance(source, str | Path):
             values["source"], source = str(source), None
-        settings = _at_trained_size(PredictSettings(**values), self._loaded)
-        return _predict(settings, self._network(settings), source, stream, self._say)
+        settings = at_trained_size(PredictSettings(**values), self._loaded)
+        return predict(settings, self._network(settings), source, stream, self._say)
 
     __call__ = predict
 
@@ -294,20 +291,6 @@ class YOLO:
         return self._folded[key]
 
 
-def run_train(settings: TrainSettings, *, say: Say = print) -> TrainResult:
-    """Runs `holdfast train`: here, or in one process per device when settings name several or ask for
-    supervision.
-    """
-    if settings.resume in (False, "auto"):
-        settings.require("model", "data")
-    _say_notes(settings.notes, settings.verbose, say)
-    from holdfast.launching import launch_train, processes
-
-    settings = _with_data(_with_located(settings, "model", "weights", "pretrained"))
-    count = processes(settings, say)
-    return launch_train(settings, count, say=say) if count else train_here(settings, say=say)
-
-
 def resume(run: str | Path | None = None, *, say: Say = print, **keys: Any) -> TrainResult:
     """Goes on with a training as `holdfast resume` does.
 
@@ -324,84 +307,6 @@ def resume(run: str | Path | None = None, *, say: Say = print, **keys: Any) -> T
         WeightsError: a checkpoint that cannot be used.
     """
     return run_train(TrainSettings(**{**keys, "resume": True if run is None else str(run)}), say=say)
-
-
-def train_here(
-    settings: TrainSettings,
-    *,
-    say: Say = print,
-    folder: Path | None = None,
-    made: Callable[[Path], None] | None = None,
-) -> TrainResult:
-    """Trains in this process, which may be one rank of several.
-
-    Args:
-        say: where lines go.
-        folder: the run folder to write into; None makes one.
-        made: told the run folder as soon as there is one.
-    """
-    from holdfast.downloads import images_folder, index_folder
-    from holdfast.report import run as reporter
-    from holdfast.train.session import fit
-    from holdfast.val.run import Evaluator
-
-    return fit(
-        settings,
-        make_evaluator=Evaluator,
-        reporter=reporter,
-        say=say,
-        index_cache=index_folder(),
-        image_cache=images_folder(),
-        scanned=_scan_line(settings.verbose and say is print),
-        folder=folder,
-        made=made,
-    )
-
-
-def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Say = print) -> ValResult:
-    """Runs `holdfast val`; `loaded` spares loading what is there already.
-
-    Without `data`, a model that was trained here is validated on what it was trained with.
-    """
-    settings.require("model")
-    settings = _on_trained_data(settings)
-    settings.require("data")
-    settings = _with_data(settings)
-    from holdfast.downloads import images_folder, index_folder
-    from holdfast.load import load_model
-    from holdfast.report.run import validation
-    from holdfast.val.run import validate_settings
-
-    if loaded is None:
-        loaded = load_model(_located(settings.model))
-        _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
-    settings = _at_trained_size(settings, loaded)
-    return validate_settings(
-        settings,
-        model=loaded.model,
-        report=validation,
-        say=say,
-        index_cache=index_folder(),
-        image_cache=images_folder(),
-        scanned=_scan_line(settings.verbose and say is print),
-    )
-
-
-def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, str]:
-    """Runs `holdfast predict`, holding one picture at a time.
-
-    Returns:
-        Number of pictures read, and the folder written to (empty when nothing was).
-    """
-    settings.require("model", "source")
-    from holdfast.load import load_model
-
-    loaded = load_model(_located(settings.model))
-    _say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
-    count, folder = 0, ""
-    for result in _predict(_at_trained_size(settings, loaded), loaded.model, None, True, say):
-        count, folder = count + 1, str(result.save_dir or "")
-    return count, folder
 
 
 def check(data: str | Path, *, say: Say = print, **keys: Any) -> Inspection:
@@ -483,82 +388,3 @@ def download(name: str, *, say: Say = print, **keys: Any) -> Path:
     return run_download(DownloadSettings(names=(name,), **keys), say=say)[0]
 
 
-def _located(source: str | Path) -> str | Path:
-    """The path as given, or the downloaded file of that name."""
-    from holdfast.downloads import weights_folder
-    from holdfast.weights.release import locate
-
-    return locate(source, weights_folder())
-
-
-def _on_trained_data(settings: ValSettings) -> ValSettings:
-    """Returns settings with the data set that our weight file names, unless one is given or it is gone."""
-    path = Path(_located(settings.model))
-    if settings.data or path.suffix != ".pt" or not path.is_file():
-        return settings
-    from holdfast.load import read_checkpoint
-
-    trained = (read_checkpoint(path) or {}).get("settings", {})
-    data = str(trained.get("data", ""))
-    if not data or not Path(data).exists():
-        return settings
-    single = settings.single_cls if "single_cls" in settings.given() else bool(trained.get("single_cls"))
-    return settings.replace(data=data, single_cls=single)
-
-
-def _with_data(settings: DataUser) -> DataUser:
-    """Returns settings that name the data file in place of a zip file that holds it."""
-    from holdfast.downloads import data_file
-
-    found = data_file(settings.data)
-    return settings if found == settings.data else settings.replace(data=found)
-
-
-def _with_located(settings: TrainSettings, *keys: str) -> TrainSettings:
-    """Returns settings that name downloaded files by their paths."""
-    given = {key: getattr(settings, key) for key in keys}
-    found = {key: str(_located(value)) for key, value in given.items() if isinstance(value, str) and value}
-    changes = {key: value for key, value in found.items() if value != given[key]}
-    return settings.replace(**changes) if changes else settings
-
-
-def _at_trained_size(settings: AnySettings, loaded: LoadedModel) -> AnySettings:
-    """Returns settings whose `imgsz` is what the weights were trained at, unless it was given by hand."""
-    side = loaded.imgsz or loaded.model.own_imgsz
-    if side is None or "imgsz" in settings.given():
-        return settings
-    return settings.replace(imgsz=side)
-
-
-def _predict(
-    settings: PredictSettings, model: Detector, source: Any, stream: bool, say: Say
-) -> list[Results] | Iterator[Results]:
-    from holdfast.predict.entry import predict_settings
-
-    if stream:
-        return predict_settings(settings, model=model, source=source, stream=True, say=say)
-    return predict_settings(settings, model=model, source=source, say=say)
-
-
-def _say_notes(notes: tuple[str, ...], verbose: bool, say: Say) -> None:
-    if verbose:
-        for note in notes:
-            say(note)
-
-
-def _scan_line(wanted: bool) -> Callable[[int, int], None] | None:
-    """Shows how far the scan of a data set is, once it takes longer than a moment."""
-    if not wanted:
-        return None
-    import sys
-
-    from holdfast.cli.progress import Progress
-
-    progress = Progress(sys.stdout, unit=lambda count: f"{count:,} images", after=1.0)
-
-    def show(done: int, total: int) -> None:
-        progress.show(done, total)
-        if done >= total:
-            progress.clear()
-
-    return show

@@ -77,11 +77,11 @@ def run_benchmark(
         raise SettingsError("benchmark needs a size.", hint="Give --sizes 320,640.")
     import torch
 
-    from holdfast.api import run_val
     from holdfast.devices import choose_device, choose_inference_precision
     from holdfast.downloads import weights_folder
     from holdfast.load import load_model
     from holdfast.models.profile import gflops
+    from holdfast.running import run_val
     from holdfast.runs import new_run_folder, write_json
     from holdfast.weights.release import locate
 

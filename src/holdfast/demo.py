@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from holdfast.api import Say, run_predict, run_train, run_val
 from holdfast.errors import SettingsError
+from holdfast.running import Say, run_predict, run_train, run_val
 from holdfast.settings import DemoSettings, PredictSettings, TrainSettings, ValSettings
 from holdfast.val.run import ValResult
 

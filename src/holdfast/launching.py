@@ -25,11 +25,11 @@ from holdfast import errors
 from holdfast.errors import HoldfastError, RankError, SettingsError
 from holdfast.runs import SideFiles
 from holdfast.settings import TrainSettings
-from holdfast.settings.components import usable_cores
+from holdfast.settings.types import usable_cores
 
 if TYPE_CHECKING:
+    from holdfast.train.finish import TrainResult
     from holdfast.train.launch import Child, Loss
-    from holdfast.train.session import TrainResult
 
 _FINAL = {code for code in range(1, 11) if code != RankError.exit_code}  # errors of ours that stay
 _FINAL |= {128 + signal.SIGINT, 128 + signal.SIGTERM}  # asked to stop, by itself, and saved

@@ -18,8 +18,8 @@ from holdfast.data.shapes import write_demo
 from holdfast.errors import SettingsError
 from holdfast.settings import PredictSettings, TrainSettings, ValSettings
 from holdfast.settings.base import Settings
-from holdfast.settings.components import usable_cores
 from holdfast.settings.foreign import FOREIGN
+from holdfast.settings.types import usable_cores
 from holdfast.train.model import starting_model
 
 ROOT = Path(__file__).parents[2]

@@ -12,12 +12,13 @@ import pytest
 
 from holdfast.data import storing
 from holdfast.data.cache import DiskStore, MemoryStore, cost, file_name, fingerprint
+from holdfast.data.eval_samples import EvalSamples
 from holdfast.data.image import read_image
 from holdfast.data.index import Index
 from holdfast.data.loader import EvalLoader, TrainLoader
 from holdfast.data.neighbours import WINDOW, Neighbours
 from holdfast.data.reader import EvalReader, Recent, TrainReader, eval_rooms, least_divisor, train_rooms
-from holdfast.data.samples import EvalSamples, TrainSamples
+from holdfast.data.samples import TrainSamples
 from holdfast.data.storing import Opened, free_memory, open_store
 
 SIDE = 64

@@ -16,11 +16,12 @@ from PIL import Image
 
 from holdfast.data import files
 from holdfast.data.batch import Batch
+from holdfast.data.eval_samples import EvalSamples
 from holdfast.data.files import DriveGone, Late, TimedFiles
 from holdfast.data.index import Index
 from holdfast.data.loader import EvalLoader, TrainLoader
 from holdfast.data.reader import EvalReader, TrainReader
-from holdfast.data.samples import EvalSamples, TrainSamples
+from holdfast.data.samples import TrainSamples
 from holdfast.errors import DataError
 
 COUNT = 9

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.data.eval_samples import EvalSamples
 from holdfast.data.index import Index
 from holdfast.data.loader import EvalLoader, TrainLoader
-from holdfast.data.samples import EvalSamples, TrainSamples
+from holdfast.data.samples import TrainSamples
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import torch
 
 from holdfast.data.crops import EvalCrops, TrainCrops, middle, random_part
 from holdfast.data.dataset_file import read_dataset_file
+from holdfast.data.eval_samples import EvalSamples
 from holdfast.data.index import Index
 from holdfast.data.loader import EvalLoader, TrainLoader
-from holdfast.data.samples import EvalSamples, TrainSamples
+from holdfast.data.samples import TrainSamples
 from holdfast.data.shapes import KEYPOINTS, write_demo
 from holdfast.data.splits import split_index
 from holdfast.errors import DataError

@@ -11,7 +11,8 @@ import pytest
 from holdfast.data.shapes import write_demo
 from holdfast.report import run as reporter
 from holdfast.settings import TrainSettings
-from holdfast.train.session import TrainResult, fit
+from holdfast.train.finish import TrainResult
+from holdfast.train.session import fit
 from holdfast.val.run import Evaluator
 
 

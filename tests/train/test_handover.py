@@ -13,8 +13,8 @@ from holdfast.evaluate.coco import DetectionEvaluator
 from holdfast.geometry.targets import Targets
 from holdfast.post.original import Found
 from holdfast.train.checkpoint import Progress
+from holdfast.train.finish import TrainResult
 from holdfast.train.handover import hand_over, take_over
-from holdfast.train.session import TrainResult
 from holdfast.val.run import ValResult
 
 

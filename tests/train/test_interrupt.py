@@ -17,7 +17,8 @@ import torch
 from holdfast.errors import Stopped
 from holdfast.report.run import finish
 from holdfast.settings import TrainSettings
-from holdfast.train.session import TrainResult, fit
+from holdfast.train.finish import TrainResult
+from holdfast.train.session import fit
 from holdfast.val.run import Evaluator
 
 

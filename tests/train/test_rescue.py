@@ -21,7 +21,7 @@ from holdfast.errors import Diverged
 from holdfast.health.log import NAME, read
 from holdfast.health.records import History
 from holdfast.models.detector import Detector
-from holdfast.train.session import TrainResult
+from holdfast.train.finish import TrainResult
 from steps import has_white, spoil
 
 Train = Callable[..., TrainResult]

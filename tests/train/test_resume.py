@@ -15,8 +15,8 @@ from holdfast.errors import DataError, SettingsError, WeightsError
 from holdfast.train.checkpoint import read_checkpoint, write
 from holdfast.train.data_changes import data_changes
 from holdfast.train.dist import Place
+from holdfast.train.finish import TrainResult
 from holdfast.train.resume import refuse_finished, resume, resume_path, run_folder
-from holdfast.train.session import TrainResult
 
 Train = Callable[..., TrainResult]
 

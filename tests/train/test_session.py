@@ -21,7 +21,8 @@ from holdfast.load import load_model
 from holdfast.report import run as reporter
 from holdfast.settings import TrainSettings
 from holdfast.train.checkpoint import read_checkpoint
-from holdfast.train.session import TrainResult, fit
+from holdfast.train.finish import TrainResult
+from holdfast.train.session import fit
 from holdfast.val.run import Evaluator
 
 Train = Callable[..., TrainResult]

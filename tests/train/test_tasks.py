@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from holdfast.api import run_train
 from holdfast.data.shapes import KEYPOINTS, write_demo
 from holdfast.load import load_model
 from holdfast.models.registry import family_of
+from holdfast.running import run_train
 from holdfast.settings import TrainSettings
 
 BOX = {f"metrics/{name}(B)" for name in ("precision", "recall", "mAP50", "mAP50-95")}

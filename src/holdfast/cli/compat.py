@@ -39,7 +39,7 @@ def _run(program: str, words: list[str]) -> int:
         print(help_text(program))
         return 0
     settings = read(program, words)
-    from holdfast import api
+    from holdfast import running
     from holdfast.settings import PredictSettings, TrainSettings, TuneSettings, ValSettings
 
     if isinstance(settings, TuneSettings):
@@ -47,11 +47,11 @@ def _run(program: str, words: list[str]) -> int:
 
         run_tune(settings)
     elif isinstance(settings, TrainSettings):
-        api.run_train(settings)
+        running.run_train(settings)
     elif isinstance(settings, ValSettings):
-        api.run_val(settings)
+        running.run_val(settings)
     elif isinstance(settings, PredictSettings):
-        api.run_predict(settings)
+        running.run_predict(settings)
     return 0
 
 

@@ -70,9 +70,9 @@ def _train(words: list[str]) -> None:
     from holdfast.settings import TrainSettings
 
     settings = TrainSettings(**parse(TrainSettings, words))
-    from holdfast import api
+    from holdfast import running
 
-    api.run_train(settings)
+    running.run_train(settings)
 
 
 def _resume(words: list[str]) -> None:
@@ -87,9 +87,9 @@ def _val(words: list[str]) -> None:
     from holdfast.settings import ValSettings
 
     settings = ValSettings(**parse(ValSettings, words))
-    from holdfast import api
+    from holdfast import running
 
-    api.run_val(settings)
+    running.run_val(settings)
 
 
 def _predict(words: list[str]) -> None:
@@ -97,9 +97,9 @@ def _predict(words: list[str]) -> None:
     from holdfast.settings import PredictSettings
 
     settings = PredictSettings(**parse(PredictSettings, words))
-    from holdfast import api
+    from holdfast import running
 
-    api.run_predict(settings)
+    running.run_predict(settings)
 
 
 def _demo(words: list[str]) -> None:

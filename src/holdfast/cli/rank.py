@@ -39,8 +39,8 @@ def main(settings: str, folder: str) -> None:
 
 
 def _train(settings: Path, folder: Path) -> int:
-    from holdfast.api import train_here
     from holdfast.launching import Notes
+    from holdfast.running import train_here
     from holdfast.settings import TrainSettings
     from holdfast.train.handover import hand_over
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from holdfast.data.augment import Matrix, scaling, translation
 from holdfast.data.color import apply_hsv, hsv_gains
+from holdfast.data.eval_samples import EvalSamples
 from holdfast.data.faults import Unusable
 from holdfast.data.image import FILL, Image
 from holdfast.data.index import Index
@@ -22,7 +23,7 @@ from holdfast.data.mosaic import reduction
 from holdfast.data.objects import Objects
 from holdfast.data.policy import cutout, recolour
 from holdfast.data.random import Draw, Place
-from holdfast.data.samples import EvalSamples, Sample, TrainSamples
+from holdfast.data.samples import Sample, TrainSamples
 
 _RATIO = (3 / 4, 4 / 3)  # of width and height of a random part, after Inception
 _TRIES = 10

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor
 
 from holdfast.data.batch import Batch, Buffers, collate
+from holdfast.data.eval_samples import EvalSamples
 from holdfast.data.files import TimedFiles
 from holdfast.data.helpers import Helpers
 from holdfast.data.image import Image
 from holdfast.data.rasterise import numbered
-from holdfast.data.samples import EvalSamples, Sample, TrainSamples
+from holdfast.data.samples import Sample, TrainSamples
 from holdfast.data.upload import uploaded
 from holdfast.data.workers import WorkerLost, Workers
 from holdfast.errors import HoldfastError

@@ -1,4 +1,5 @@
-"""The settings of each component: the only place where a default is written.
+"""The settings of each component of training, validation and prediction; with tools.py the only place where a
+default is written.
 
 Each field carries its default, its range and one line of description; the command line's help, the keywords
 of the Python object, the checks and the tables in the documentation are generated from here. Verbs combine
@@ -7,86 +8,32 @@ components by inheritance (verbs.py), so keys stay flat: `lr0`, not `optim.lr0`.
 
 from __future__ import annotations
 
-import os
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from holdfast.settings.base import (
-    Device,
-    Ints,
-    OptionalInt,
-    OptionalSwitch,
-    Settings,
-    Switch,
-    Text,
-    as_items,
-    as_seconds,
-    as_switch,
-    casefold,
+from holdfast.settings.base import Device, Ints, OptionalInt, OptionalSwitch, Settings, Switch, Text
+from holdfast.settings.types import (
+    MAX_WORKERS,
+    AmpType,
+    Auto,
+    AutoSwitch,
+    Batch,
+    Cache,
+    Duration,
+    Half,
+    Layout,
+    Loggers,
+    Optimizer,
+    Parts,
+    Policy,
+    Recompute,
+    Spread,
+    Tiles,
+    Workers,
+    usable_cores,
 )
-
-_OFF = ("off", "false", "none", "no", "0", "")
-_RAM = ("ram", "true", "1")
-MAX_WORKERS = 256
-
-
-def _cache(value: object) -> object:
-    word = str(value).lower()
-    return "off" if word in _OFF else "ram" if word in _RAM else word if isinstance(value, str) else value
-
-
-def _some(value: int) -> int:
-    if value == 0:
-        raise ValueError("a batch has at least one image")
-    return value
-
-
-def _recompute(value: object) -> object:
-    return {True: "stages", False: "off"}.get(value, value) if isinstance(value, bool) else value
-
-
-Optimizer = Annotated[
-    Literal["auto", "SGD", "Adam", "AdamW", "LION", "MuSGD"],
-    casefold("auto", "SGD", "Adam", "AdamW", "LION", "MuSGD")]
-AmpType = Annotated[
-    Literal["auto", "bfloat16", "float16"],
-    BeforeValidator(lambda value: {"bf16": "bfloat16", "fp16": "float16"}.get(value, value)
-                    if isinstance(value, str) else value)]
-Duration = Annotated[float, BeforeValidator(as_seconds)]
-Half = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
-AutoSwitch = Annotated[Literal["auto"] | bool, BeforeValidator(as_switch)]
-Parts = Annotated[tuple[int | str, ...], BeforeValidator(as_items)]
-Cache = Annotated[Literal["off", "ram", "disk"], BeforeValidator(_cache)]
-Layout = Annotated[bool, BeforeValidator(lambda value: True if value == "auto" else value)]
-Workers = Annotated[int, BeforeValidator(lambda value: MAX_WORKERS if value == "auto" else value)]
-Batch = Annotated[int, BeforeValidator(lambda value: -1 if value == "auto" else value), AfterValidator(_some)]
-Auto = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)]
-Recompute = Annotated[
-    Literal["auto", "off", "norm", "stages"] | bool, AfterValidator(_recompute), BeforeValidator(as_switch)]
-Names = Annotated[tuple[str, ...], BeforeValidator(as_items)]
-Sizes = Annotated[tuple[Annotated[int, Field(ge=32, le=8192)], ...], BeforeValidator(as_items)]
-Logger = Literal["tensorboard", "wandb", "mlflow"]
-Loggers = Annotated[
-    tuple[Logger, ...],
-    BeforeValidator(as_items),
-    BeforeValidator(lambda value: () if value is None or str(value).strip().lower() in _OFF else value)]
-Seeds = Annotated[Literal["different", "same"], casefold("different", "same")]
-Spread = Annotated[
-    bool | float,
-    BeforeValidator(lambda value: value / 2 if isinstance(value, bool) else value),
-    BeforeValidator(as_switch)]
-Tiles = Annotated[Literal["4", "9", "auto"], BeforeValidator(str)]
-Policy = Annotated[
-    Literal["none", "randaugment", "autoaugment"],
-    casefold("none", "randaugment", "autoaugment"),
-    BeforeValidator(lambda value: "none" if value is None or str(value).lower() in _OFF else value)]
-
-
-def usable_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class StartModelSettings(Settings):
@@ -407,175 +354,3 @@ class FolderSettings(Settings):
     title: ClassVar[str] = "Folder"
     exist_ok: bool = Field(False, description="write into an existing folder instead of a numbered one")
     verbose: bool = Field(True, description="report on the terminal")
-
-
-class DemoRunSettings(Settings):
-    """The generated demonstration, from drawing the data to detecting on it."""
-
-    title: ClassVar[str] = "Demo"
-    folder: Text = Field("demo", description="folder for the drawn data set and the runs")
-    task: Literal["detect", "segment", "pose", "obb", "classify"] = Field(
-        "detect", description="what the model learns: boxes, masks, keypoints, oriented boxes or classes")
-    model: Text = Field("", description="model name to train from random weights; empty: the task's smallest")
-    images: int = Field(240, ge=8, description="pictures to draw, one in five for validation")
-    epochs: int = Field(20, ge=1, description="passes over the training images")
-    imgsz: int = Field(160, ge=32, le=8192, description="side of the input in pixels")
-    batch: int = Field(16, ge=1, description="images per optimizer step")
-    workers: int = Field(2, ge=0, le=256, description="loader threads, one per core at most; 0 uses none")
-    seed: int = Field(0, ge=0, description="start of every random draw")
-
-
-class CheckDataSettings(Settings):
-    """Which data set to look at, and how closely."""
-
-    title: ClassVar[str] = "Check"
-    data: Text = Field("", description="data.yaml that names the folders and the classes, or its folder")
-    imgsz: int = Field(640, ge=32, le=8192, description="input size at which boxes may become too small")
-    single_cls: bool = Field(False, description="treat all classes as one")
-    pictures: bool = Field(
-        True, description="open every image, to find damaged ones, duplicates and leaks between splits")
-    workers: int = Field(8, ge=0, le=256, description="threads that read; 0 uses one")
-
-
-class CheckOutputSettings(Settings):
-    """What a check writes, and where."""
-
-    title: ClassVar[str] = "Output"
-    fix: Text = Field("", description="new folder for a cleaned copy; the data set itself is never changed")
-    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
-    plots: bool = Field(True, description="write check.html and labels.jpg")
-    project: Text = Field("runs/check", description="folder that holds the runs")
-    name: Text = Field("exp", description="folder of this run; numbered when it exists")
-
-
-class PlanRunSettings(Settings):
-    """What to plan for; a plan needs no data."""
-
-    title: ClassVar[str] = "Plan"
-    model: Text = Field("", description="model name, or weight file, that would be trained")
-    imgsz: int = Field(640, ge=32, le=8192, description="side of the input in pixels, the largest of the run")
-    batch: Batch = Field(16, ge=-1, description="images per optimizer step; -1: most that need no splitting")
-    classes: int = Field(80, ge=1, description="classes of a model that is named")
-    boxes: int = Field(100, ge=0, description="boxes in each image of the batch that is tried")
-    optimizer: Optimizer = Field("auto", description="whose state is counted; auto: AdamW, the largest")
-    compare: bool = Field(False, description="also list the cost of other sides, batches, levels, devices")
-    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
-
-
-class RunFolderSettings(Settings):
-    """Which run to look at."""
-
-    title: ClassVar[str] = "Run"
-    run: Text = Field("", description="folder of the run, or a file in it; empty takes the newest run")
-    project: Text = Field("runs/train", description="folder in which the newest run is looked for")
-
-
-class WatchRunSettings(Settings):
-    """How to follow a run."""
-
-    title: ClassVar[str] = "Watch"
-    once: bool = Field(False, description="tell what there is and leave, instead of following the run")
-    last: int = Field(10, ge=1, description="epochs to tell of those that are done already")
-    every: Duration = Field(1.0, gt=0, description="seconds between two looks")
-
-
-class AdviseRunSettings(Settings):
-    """How to give advice on a run."""
-
-    title: ClassVar[str] = "Advice"
-    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
-
-
-class ConvertRunSettings(Settings):
-    """Which weight file to write anew, where to and how."""
-
-    title: ClassVar[str] = "Convert"
-    source: Text = Field("", description="weight file to read, ours or an official one")
-    target: Text = Field("", description="file to write; the suffix chooses: .safetensors or .pt")
-    form: Literal["holdfast", "official"] = Field(
-        "holdfast", description="tensor names to write: ours, or the published ones of the model's family")
-    half: bool = Field(False, description="store numbers in 16 bits")
-    deploy: bool = Field(False, description="fold for inference first, which cannot be trained or undone")
-    exist_ok: bool = Field(False, description="replace a file that is there")
-
-
-class DownloadRunSettings(Settings):
-    """What to download, from where and to where."""
-
-    title: ClassVar[str] = "Download"
-    names: Names = Field((), description="released weight files, with or without .pt")
-    folder: Text = Field("", description="folder for the files; empty takes the one names are looked up in")
-    mirror: Text = Field("", description="URL of a folder that holds the files; empty asks their authors")
-    force: bool = Field(False, description="download again, and replace a file that is there")
-    timeout: float = Field(30.0, gt=0, le=3600, description="seconds without a byte that end an attempt")
-    retries: int = Field(3, ge=0, le=100, description="attempts after the first; each continues the last one")
-
-
-class CompareRunSettings(Settings):
-    """Which runs to compare, and what to write about them."""
-
-    title: ClassVar[str] = "Compare"
-    runs: Names = Field((), description="run folders, two or more")
-    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
-    plots: bool = Field(True, description="draw the curves of all runs into one picture")
-    project: Text = Field("runs/compare", description="folder that holds the comparisons")
-    name: Text = Field("exp", description="folder of this comparison; numbered when it exists")
-
-
-class BenchmarkRunSettings(Settings):
-    """Which model to time, and how."""
-
-    title: ClassVar[str] = "Benchmark"
-    model: Text = Field("", description="weight file, or a model name for random weights")
-    sizes: Sizes = Field((320, 640, 1280), description="sides of the input in pixels")
-    batch: int = Field(1, ge=1, description="images per forward pass")
-    half: bool = Field(True, description="time 16 bits too, where the device has them")
-    warmup: int = Field(3, ge=0, description="passes before those that are timed")
-    rounds: int = Field(20, ge=1, description="timed passes, of which the median counts")
-    data: Text = Field("", description="data.yaml to measure AP on; empty measures none")
-    split: Text = Field("val", description="split of data.yaml to measure AP on")
-    workers: Workers = Field(
-        8, ge=0, le=MAX_WORKERS, description="loader threads, one per core at most (auto: all); 0 uses none")
-    conf: float = Field(0.25, ge=0, le=1, description="drop detections below this, in what is timed")
-    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")
-    project: Text = Field("runs/benchmark", description="folder that holds the runs")
-    name: Text = Field("exp", description="folder of this run; numbered when it exists")
-
-
-class TuneRunSettings(Settings):
-    """The search for settings; all keys of training hold for each of its runs."""
-
-    title: ClassVar[str] = "Search"
-    trials: int = Field(30, ge=1, description="trainings in all, those of earlier parts of a search included")
-    search: Names = Field((), description="keys to search over; empty: the usual ones not given by hand")
-    prune: bool = Field(True, description="end trainings that fall behind the median of those before")
-    epochs: int = Field(30, ge=1, description="passes over the training images of each training")
-    optimizer: Optimizer = Field("SGD", description="auto would choose lr0 and momentum by itself")
-    plots: bool = Field(False, description="draw the pictures of each training too")
-    resume: Switch = Field(False, description="folder of the search to continue; bare: the newest")
-    project: Text = Field("runs/tune", description="folder that holds the searches")
-    name: Text = Field("exp", description="folder of this search; numbered when it exists")
-
-
-class CertifyRunSettings(Settings):
-    """A short training, repeated and disturbed; all keys of training hold for each of its runs."""
-
-    title: ClassVar[str] = "Certify"
-    repeats: int = Field(3, ge=2, le=20, description="times the undisturbed training is repeated")
-    seeds: Seeds = Field("different", description="of the repeats: different for spread, same for exactness")
-    faults: bool = Field(True, description="also plant faults: NaN, bad files, no memory, a killed process")
-    images: int = Field(240, ge=20, description="pictures to draw where no data is given")
-    model: Text = Field("gelan-t", description="model name (see 'holdfast models') or weight file to train")
-    epochs: int = Field(12, ge=4, description="passes over the training images; memory is judged from 10 on")
-    imgsz: int = Field(128, ge=32, le=8192, description="side of the input in pixels, a multiple of 32")
-    batch: Batch = Field(8, ge=1, description="images per optimizer step, on any device")
-    hyp: Text = Field("short-run", description="preset name or YAML file of overrides")
-    project: Text = Field("runs/certify", description="folder that holds the certificates")
-    name: Text = Field("exp", description="folder of this certificate; numbered when it exists")
-
-
-class EnvRunSettings(Settings):
-    """How to show the environment."""
-
-    title: ClassVar[str] = "Output"
-    as_json: bool = Field(False, description="print one JSON object and nothing else (--json for short)")

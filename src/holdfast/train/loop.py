@@ -7,54 +7,24 @@ index), so a loop that starts at epoch e does what an uninterrupted one would ha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from holdfast.data.batch import Batch
 from holdfast.data.loader import TrainLoader
 from holdfast.errors import DataError, Diverged, OutOfMemory, Stopped
-from holdfast.evaluate.metrics import Metrics
-from holdfast.loggers import Loggers
 from holdfast.models.detector import Detector
-from holdfast.runs import CsvLog
 from holdfast.train.checkpoint import Progress, restore, snapshot, weights_snapshot
 from holdfast.train.interrupt import Interrupt
 from holdfast.train.monitor import EpochStats, Monitor
 from holdfast.train.optim import apply_schedule
+from holdfast.train.outputs import Outputs, row_of
 from holdfast.train.quarantine import Quarantine
 from holdfast.train.rescue import Move, Rescue
-from holdfast.train.saver import Saver
+from holdfast.train.roles import Validation
 from holdfast.train.schedule import Schedule
 from holdfast.train.step import Outcome, Stepper
-
-
-def columns(stepper: Stepper, metrics: Sequence[str]) -> tuple[str, ...]:
-    """Header of results.csv: losses by the names of their terms, one learning rate per parameter group.
-
-    Args:
-        metrics: names of what a validation finds.
-    """
-    losses = [[f"{split}/{term}_loss" for term in stepper.loss.terms] for split in ("train", "val")]
-    rates = [f"lr/pg{number}" for number in range(len(stepper.optimizer.param_groups))]
-    return ("epoch", "time", *losses[0], *metrics, *losses[1], *rates)
-
-
-class Validation(Protocol):
-    """What training reads of a validation's result."""
-
-    @property
-    def metrics(self) -> Metrics: ...
-
-    @property
-    def speed(self) -> dict[str, float]: ...
-
-    @property
-    def losses(self) -> tuple[float, ...] | None: ...
-
-    @property
-    def unread(self) -> int: ...
-
 
 Evaluate = Callable[..., Validation]
 
@@ -81,27 +51,6 @@ class Plan:
         """Whether nothing is left to do: all epochs are done, or patience has run out."""
         waited = progress.epoch - 1 - progress.best_epoch
         return progress.epoch >= self.epochs or (0 < self.patience <= waited and progress.best_epoch >= 0)
-
-
-@dataclass(kw_only=True)
-class Outputs:
-    """Where the loop writes.
-
-    Attributes:
-        saver: writes last.pt, best.pt and epochN.pt.
-        csv: one row per epoch.
-        loggers: the same for other programs.
-        settings: stored in every checkpoint.
-        facts: stored in every checkpoint.
-        on_batch: called with every batch of the first epoch and its number, to draw pictures.
-    """
-
-    saver: Saver
-    csv: CsvLog
-    loggers: Loggers
-    settings: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    on_batch: Callable[[int, Batch], None] | None
 
 
 class Run:
@@ -175,7 +124,9 @@ class Run:
             if result is not None and result.metrics.fitness > progress.best_fitness:
                 progress.best_fitness, progress.best_epoch = result.metrics.fitness, epoch
                 self._save_best()
-            self._note_epoch(_row(epoch, progress.seconds, stats, result, self.stepper))
+            if self.outputs is not None:
+                row = row_of(epoch, progress.seconds, stats, result, self.stepper)
+                self.outputs.add(row, self.monitor.say)
             self._tell(stats, result)
             over = plan.over(progress)
             for name in _due(plan, epoch, ends=over):
@@ -255,10 +206,10 @@ class Run:
         done = self.progress.step
         if self.outputs is None:
             raise self.interrupt.stopped(f"Stopped after step {done}.")
-        folder = self.outputs.saver.folder
+        folder = self.outputs.folder
         raise self.interrupt.stopped(
-            f"Stopped after step {done}, saved in {folder / 'last.pt'}.",
-            hint=f"Go on with 'holdfast resume {folder.parent}'.",
+            f"Stopped after step {done}, saved in {folder / 'weights' / 'last.pt'}.",
+            hint=f"Go on with 'holdfast resume {folder}'.",
         )
 
     def _save(self, name: str) -> None:
@@ -268,13 +219,7 @@ class Run:
         copy = self._snapshot()
         if self.progress.batch == 0 or self.stepper.ranks.world == 1:  # where all ranks have one
             self.rescue.take(copy)
-        content = {
-            **copy,
-            "rows": [list(row) for row in self.outputs.csv.rows],
-            "settings": self.outputs.settings,
-            "facts": self.outputs.facts,
-        }
-        self.outputs.saver.put(name, content, keep_previous=name == "last.pt")
+        self.outputs.save(name, copy)
 
     def _snapshot(self) -> dict[str, Any]:
         """Copies the state of the run to the CPU."""
@@ -309,19 +254,6 @@ class Run:
         )
         self.outputs.saver.put("best.pt", content)
 
-    def _note_epoch(self, row: Mapping[str, float | int | None]) -> None:
-        """Adds a row to results.csv; rows that the disk does not take are written with the next one."""
-        if self.outputs is None:
-            return
-        self.outputs.loggers.epoch(row)
-        try:
-            self.outputs.csv.append(row)
-        except OSError as error:
-            self.monitor.say(
-                f"{self.outputs.csv.path} cannot be written ({error.strerror}); training goes on, and the "
-                "row comes with the next one"
-            )
-
     def _tell(self, stats: EpochStats, result: Validation | None) -> None:
         self.monitor.report(
             stats,
@@ -348,20 +280,6 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
 def _answering_model(stepper: Stepper) -> Detector:
     """Returns the model whose answers count: the average when there is one."""
     return stepper.model if stepper.ema is None else stepper.ema.model
-
-
-def _row(
-    epoch: int, seconds: float, stats: EpochStats, result: Validation | None, stepper: Stepper
-) -> dict[str, float | int | None]:
-    row: dict[str, float | int | None] = {"epoch": epoch + 1, "time": seconds}
-    terms = stepper.loss.terms
-    row.update(zip((f"train/{term}_loss" for term in terms), stats.losses, strict=True))
-    if result is not None:
-        row.update(result.metrics.results_dict)
-        if result.losses is not None:
-            row.update(zip((f"val/{term}_loss" for term in terms), result.losses, strict=True))
-    row.update({f"lr/pg{i}": group["lr"] for i, group in enumerate(stepper.optimizer.param_groups)})
-    return row
 
 
 def _due(plan: Plan, epoch: int, *, ends: bool) -> list[str]:

@@ -13,7 +13,22 @@ from holdfast.data.index import Index
 from holdfast.errors import HoldfastError
 from holdfast.evaluate.metrics import Metrics
 from holdfast.models.detector import Detector
-from holdfast.train.loop import Validation
+
+
+class Validation(Protocol):
+    """What training reads of a validation's result."""
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    @property
+    def speed(self) -> dict[str, float]: ...
+
+    @property
+    def losses(self) -> tuple[float, ...] | None: ...
+
+    @property
+    def unread(self) -> int: ...
 
 
 class Evaluator(Protocol):

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
-from holdfast.data.batch import Batch
 from holdfast.data.crops import TrainCrops, read_side
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.helpers import choose_kind
@@ -28,9 +26,6 @@ from holdfast.data.reader import EvalReader, TrainReader, recent_bytes
 from holdfast.data.samples import TrainSamples
 from holdfast.data.splits import split_index
 from holdfast.devices import choose_precision, narrower_precision
-from holdfast.evaluate.summary import results_summary, table
-from holdfast.health.lines import duration
-from holdfast.load import load_model
 from holdfast.loggers import Loggers, require_loggers
 from holdfast.losses.detect import criterion
 from holdfast.memory.budget import held, trim
@@ -43,19 +38,20 @@ from holdfast.settings.components import (
     DetectionSettings,
     LossSettings,
     MemorySettings,
-    usable_cores,
 )
+from holdfast.settings.types import usable_cores
 from holdfast.train.announce import announcement, run_facts
 from holdfast.train.checkpoint import Progress, restore
 from holdfast.train.data_changes import FILE as LISTING
 from holdfast.train.data_changes import data_changes
 from holdfast.train.dist import Place, Ranks, place
 from holdfast.train.ema import Ema
+from holdfast.train.finish import TrainResult, close_books, validate_best
 from holdfast.train.gauge import breakdown, image_bytes
 from holdfast.train.guard import Guard
 from holdfast.train.interrupt import Interrupt
 from holdfast.train.layers import LayerNorms
-from holdfast.train.loop import Outputs, Plan, Run, columns
+from holdfast.train.loop import Plan, Run
 from holdfast.train.micro import MicroBatch
 from holdfast.train.model import compiled, placed, repeatable, starting_model
 from holdfast.train.monitor import Monitor, Told
@@ -68,6 +64,8 @@ from holdfast.train.optim import (
     scaled_weight_decay,
     steps_per_epoch,
 )
+from holdfast.train.outputs import Outputs, columns
+from holdfast.train.pictures import Pictures
 from holdfast.train.plan import tightest
 from holdfast.train.planner import most_boxes, plan_run
 from holdfast.train.quarantine import Quarantine
@@ -95,23 +93,6 @@ from holdfast.train.start import (
 )
 from holdfast.train.step import Stepper
 from holdfast.train.stores import open_stores
-
-
-@dataclass
-class TrainResult:
-    """What a finished run leaves.
-
-    Attributes:
-        folder: the run folder.
-        best: weight file of the best epoch.
-        validation: result of the best weights.
-        progress: epochs, steps, best fitness.
-    """
-
-    folder: Path
-    best: Path
-    validation: Any
-    progress: Progress
 
 
 def fit(
@@ -400,20 +381,7 @@ def _fit(
         warmup_bias_lr=choice.warmup_bias_lr,
     )
 
-    def draw_train(number: int, drawn: Batch) -> None:
-        if number < 3:
-            with files.spared(folder / f"train_batch{number}.jpg"):
-                reporter.train_batch(folder, number, drawn, names)
-
-    chosen = reporter.examples(names) if plots else None
-
-    def draw_val(number: int, drawn: Batch, found: list[Tensor]) -> None:
-        if chosen is not None:
-            chosen.add(drawn, found)
-        if number < 3:
-            with files.spared(folder / f"val_batch{number}_pred.jpg"):
-                reporter.val_batch(folder, number, drawn, found, names)
-
+    pictures = Pictures(reporter, folder, names, files) if plots else None
     evaluator = make_evaluator(
         val_index,
         names=names,
@@ -447,24 +415,21 @@ def _fit(
         device=device.device if pin and memory.ahead else None,
         mask_stride=needs.mask_stride,
     )
-    weights = folder / "weights"
-    saver = Saver(weights, every=settings.save_every, say=tell) if ranks.main else None
     outputs = None
-    if saver is not None:
+    if ranks.main:
         known = None if content is None else content.get("rows")
         header = columns(stepper, evaluator.columns)
         csv = CsvLog(folder / "results.csv", header, keep_rows=progress.epoch, known=known)
         with files.spared(csv.path):
             csv.write()
+        plain = settings.as_dict()
         outputs = Outputs(
-            saver=saver,
+            saver=Saver(folder / "weights", every=settings.save_every, say=tell),
             csv=csv,
-            loggers=Loggers(
-                settings.loggers, folder, settings=settings.as_dict(), done=progress.epoch, say=talk
-            ),
-            settings=settings.as_dict(),
+            loggers=Loggers(settings.loggers, folder, settings=plain, done=progress.epoch, say=talk),
+            settings=plain,
             facts=facts,
-            on_batch=draw_train if plots else None,
+            on_batch=None if pictures is None else pictures.train,
         )
     monitor = Monitor(
         epochs=settings.epochs,
@@ -498,10 +463,8 @@ def _fit(
         stack.enter_context(closing(val_store))
         stack.enter_context(closing(evaluator))
         stack.enter_context(closing(loader))
-        if saver is not None:
-            stack.enter_context(closing(saver))
         if outputs is not None:
-            stack.enter_context(closing(outputs.loggers))
+            stack.enter_context(outputs)
         stack.enter_context(repeatable(settings.deterministic))
         stack.enter_context(monitor)
         interrupt = stack.enter_context(Interrupt())
@@ -522,26 +485,16 @@ def _fit(
         run.rescue.load_state(rescue)
         progress = run.epochs()
         loader.close()
-        best = weights / "best.pt"
-        which = f"best weights (epoch {progress.best_epoch + 1})"
-        if not best.is_file():  # a resumed run whose best.pt was not kept beside last.pt
-            best, which = weights / "last.pt", "last weights (best.pt is gone)"
-        talk(f"{progress.epoch} epochs in {duration(progress.seconds)}; validating the {which}")
-        answer = ranks.from_main(lambda: load_model(best).model)
-        result = evaluator(answer, on_batch=draw_val if plots else None)
-    if ranks.main:
-        summary = results_summary(result.metrics, result.speed, unread=result.unread)
-        files.write_json(folder / "results.json", summary)
-    if plots:
-        reporter.finish(folder, talk, result.metrics, chosen)
-    talk(table(result.metrics, result.speed))
-    if lost := len(samples.faults.reasons):
-        talk(f"{lost} training images could not be read while the run was under way; others took their place")
-    for line in monitor.recorder.advise(folder) if monitor.recorder is not None else ():
-        talk(line)
-    talk(f"results in {folder}")
-    return TrainResult(folder, best, result, progress)
-
+        done = validate_best(folder, evaluator, progress, ranks, pictures, talk)
+    close_books(
+        done,
+        files=files if ranks.main else None,
+        pictures=pictures,
+        monitor=monitor,
+        unread=len(samples.faults.reasons),
+        talk=talk,
+    )
+    return done
 
 
 def _idle() -> None:

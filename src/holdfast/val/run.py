@@ -20,11 +20,11 @@ from torch import Tensor
 from holdfast.data.batch import Batch, scaled
 from holdfast.data.crops import EvalCrops, read_side
 from holdfast.data.dataset_file import read_dataset_file
+from holdfast.data.eval_samples import EvalSamples
 from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox
 from holdfast.data.loader import EvalLoader
 from holdfast.data.reader import EvalReader
-from holdfast.data.samples import EvalSamples
 from holdfast.data.splits import split_index
 from holdfast.data.storing import open_store
 from holdfast.devices import Precision, choose_device, choose_precision
