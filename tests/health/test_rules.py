@@ -227,6 +227,21 @@ def test_a_loss_that_is_stuck_is_blamed_on_the_rate_or_on_small_objects() -> Non
     assert "stuck" not in found(history(8, stays))
 
 
+def test_a_loss_that_rises_in_warm_up_and_falls_since_is_not_stuck() -> None:
+    def bump(epoch: Epoch) -> dict[str, Any]:
+        return {**stays(epoch), "losses": {"box": {1: 9.4, 2: 7.8, 3: 14.0}.get(epoch.epoch, 10.0)}}
+
+    assert history(12, bump).facts.warmup_epochs == 3
+    assert "stuck" not in found(history(12, bump))
+
+
+def test_a_loss_that_rises_in_warm_up_and_stays_is_stuck() -> None:
+    def rise(epoch: Epoch) -> dict[str, Any]:
+        return {**stays(epoch), "losses": {"box": 9.4 if epoch.epoch < 3 else 14.0}}
+
+    assert "stuck" in found(history(12, rise))
+
+
 def test_the_gap_between_ap50_and_ap_tells_loose_boxes_from_an_underfit() -> None:
     def scores(ap50: float, ap: float) -> Change:
         return lambda epoch: {"metrics": {"metrics/mAP50(B)": ap50, "metrics/mAP50-95(B)": ap}}

@@ -5,6 +5,7 @@ Points are percent of AP. Curves are smoothed by medians of three, so that one o
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -69,15 +70,17 @@ def overfit(history: History) -> list[Finding]:
 
 
 def stuck(history: History) -> list[Finding]:
-    """A loss that has not fallen in ten epochs, of a model that finds nothing."""
+    """A loss that has not fallen in ten epochs, of a model that finds nothing. It is compared with the
+    highest one of warm-up, because biases begin with a large learning rate and the loss may rise at first.
+    """
     losses = [epoch.loss for epoch in history.epochs if epoch.loss is not None]
     best = max((epoch.map50 or 0.0 for epoch in history.validated), default=None)
     if len(losses) < LEARNS or (best is not None and best > USELESS):
         return []
-    start, now = losses[0], statistics.median(losses[-3:])
+    facts = history.facts
+    start, now = max(losses[: math.ceil(facts.warmup_epochs) + 1]), statistics.median(losses[-3:])
     if now < (1 - STUCK) * start:
         return []
-    facts = history.facts
     side = facts.object_side
     small = side is not None and side < SMALL_OBJECT
     lower = f"--lr0 {facts.lr0 / 10:g}"
@@ -91,7 +94,7 @@ def stuck(history: History) -> list[Finding]:
         Finding(
             rule="stuck",
             level="warning",
-            text=f"stuck: the loss is {now:.3g} after {len(losses)} epochs, and was {start:.3g} in the first",
+            text=f"stuck: the loss is {now:.3g} after {len(losses)} epochs, and was {start:.3g} at first",
             evidence={"first": start, "now": now, "map50": best, "lr0": facts.lr0, "object_side": side},
             remedy=remedy,
             flag=flag,
