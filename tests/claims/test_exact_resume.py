@@ -24,14 +24,14 @@ POINTS = {
     "between writing and renaming": ("pathlib", "Path.replace", 6),
     "between renaming and the folder's entry": ("holdfast.runs", "sync_folder", 6),
     "in a validation": ("holdfast.val.run", "Evaluator.__call__", 1),
-    "between best.pt and last.pt": ("holdfast.train.loop", "CsvLog.append", 1),
+    "between best.pt and last.pt": ("holdfast.runs", "CsvLog.append", 1),
     "in the last validation, after all steps": ("holdfast.val.run", "Evaluator.__call__", 3),
-    "while the outcome is written": ("holdfast.train.session", "results_summary", 1),
+    "while the outcome is written": ("holdfast.train.finish", "results_summary", 1),
 }
 IN_TURN = (  # in one run; each start does at least one more step
     ("torch", "save", 2),
     ("torch", "Tensor.backward", 2),
-    ("holdfast.train.session", "load_model", 1),  # before the last validation
+    ("holdfast.train.finish", "load_model", 1),  # before the last validation
 )
 
 
