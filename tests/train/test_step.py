@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from holdfast.devices import Precision
+from holdfast.devices import Precision, compile_fault
 from holdfast.errors import OutOfMemory
 from holdfast.geometry.targets import Targets
 from holdfast.train.guard import is_finite
@@ -52,6 +52,16 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch_of_a_classifier() ->
     whole = gradients(stepper(model), *drawn_classes(7))
     for micro in (1, 3):
         assert distance(whole, gradients(stepper(model, micro=micro), *drawn_classes(7))) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_compiled_model_gives_the_gradient_of_the_plain_one() -> None:
+    fault = compile_fault(torch.device("cpu"))
+    if fault:
+        pytest.skip(f"torch.compile cannot be used here: {fault}")
+    plain, compiled = stepper(build("gelan-t")), stepper(build("gelan-t"))
+    compiled.model.compile()
+    assert distance(gradients(plain, *CASES["even"]), gradients(compiled, *CASES["even"])) < 1e-5
 
 
 @pytest.mark.parametrize("task", ["seg", "pose"])
