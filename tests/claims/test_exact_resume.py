@@ -88,6 +88,22 @@ def test_a_killed_run_of_every_task_ends_bit_identical(tmp_path: Path, model: st
 
 
 @pytest.mark.slow
+def test_a_killed_run_that_draws_images_by_weight_ends_bit_identical(data: Path, tmp_path: Path) -> None:
+    words = command(data, tmp_path / "whole", "run", image_weights=True, epochs=3, amp=False)
+    out, _ = start(words).communicate(timeout=200)
+    assert (tmp_path / "whole" / "run" / "results.json").is_file(), out
+    words = command(data, tmp_path / "cut", "run", image_weights=True, epochs=3, amp=False)
+    run = start(words, kill=("torch", "Tensor.backward", 8))  # in the last epoch, after two validations
+    out, _ = run.communicate(timeout=200)
+    assert run.returncode == -signal.SIGKILL, out
+    run = start(words)
+    out, _ = run.communicate(timeout=200)
+    assert run.returncode == 0, out
+    assert "resumed" in out
+    assert differing(left(tmp_path / "whole" / "run"), left(tmp_path / "cut" / "run")) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POINTS)
 def test_a_run_killed_at_any_point_ends_bit_identical(
     data: Path, whole: dict[str, str], tmp_path: Path, name: str

@@ -152,7 +152,7 @@ def test_every_flag_of_a_training_is_known(line: str) -> None:
     assert len(settings.notes) == (line.strip() in ("--quad", "--noautoanchor"))
 
 
-@pytest.mark.parametrize("line", ["--image-weights", "--evolve", "--evolve 30"])
+@pytest.mark.parametrize("line", ["--evolve", "--evolve 30"])
 def test_flags_that_cannot_act_say_what_to_do(line: str) -> None:
     with pytest.raises(SettingsError) as caught:
         TrainSettings(**parse(TrainSettings, line.split()))

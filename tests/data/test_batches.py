@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from holdfast.data.batches import batch_side, similar_order
 from holdfast.data.index import Index
 from holdfast.data.loader import TrainLoader
+from holdfast.data.random import epoch_order
 from holdfast.data.samples import TrainSamples
 
 
@@ -34,18 +35,19 @@ def test_all_sides_occur_and_none_without_a_spread() -> None:
 @given(count=st.integers(1, 60), batch=st.integers(1, 9), epoch=st.integers(0, 5))
 def test_similar_orders_are_permutations(count: int, batch: int, epoch: int) -> None:
     ratios = np.exp(np.random.default_rng(count).normal(0, 0.5, count))
-    order = similar_order(ratios, batch=batch, seed=3, epoch=epoch)
+    drawn = epoch_order(count, seed=3, epoch=epoch)
+    order = similar_order(drawn, ratios, batch=batch, seed=3, epoch=epoch)
     assert sorted(order.tolist()) == list(range(count))
-    assert np.array_equal(order, similar_order(ratios, batch=batch, seed=3, epoch=epoch))
+    assert np.array_equal(order, similar_order(drawn, ratios, batch=batch, seed=3, epoch=epoch))
 
 
 def test_full_batches_hold_similar_shapes() -> None:
     ratios = np.tile([0.5, 1.0, 2.0], 20)
-    order = similar_order(ratios, batch=5, seed=0, epoch=0)
+    order = similar_order(epoch_order(60, seed=0, epoch=0), ratios, batch=5, seed=0, epoch=0)
     rows = ratios[order].reshape(-1, 5)
     assert (rows == rows[:, :1]).all()
     assert len(set(rows[:6, 0])) > 1  # not sorted
-    other = similar_order(ratios, batch=5, seed=0, epoch=1)
+    other = similar_order(epoch_order(60, seed=0, epoch=1), ratios, batch=5, seed=0, epoch=1)
     assert {frozenset(row) for row in order.reshape(-1, 5)} != {
         frozenset(row) for row in other.reshape(-1, 5)
     }
@@ -69,7 +71,7 @@ def test_everything_at_once_does_not_depend_on_workers_or_the_point_of_resumptio
 ) -> None:
     def batches(workers: int, start: int) -> list[tuple[bytes, ...]]:
         source = TrainSamples(index, imgsz=96, seed=3, epochs=4, **options)  # type: ignore[arg-type]
-        with TrainLoader(source, batch=2, workers=workers, seed=3) as loader:
+        with TrainLoader(source, batch=2, workers=workers) as loader:
             found = list(loader.epoch(1, start=start))
         assert all(batch.images.shape[2] % 32 == batch.images.shape[3] % 32 == 0 for batch in found)
         return [(b.images.numpy().tobytes(), *(t.numpy().tobytes() for t in b.targets[:3])) for b in found]
@@ -81,7 +83,7 @@ def test_everything_at_once_does_not_depend_on_workers_or_the_point_of_resumptio
 
 def test_batches_of_many_sizes(index: Index) -> None:
     source = TrainSamples(index, imgsz=128, seed=3, epochs=40, multi_scale=0.5)
-    with TrainLoader(source, batch=3, workers=0, seed=3) as loader:
+    with TrainLoader(source, batch=3, workers=0) as loader:
         shapes = {batch.images.shape[2:] for epoch in range(6) for batch in loader.epoch(epoch)}
     assert all(height == width for height, width in shapes)
     assert len(shapes) > 2

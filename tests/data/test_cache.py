@@ -45,7 +45,7 @@ def opened(
 def trained_on(index: Index, cache: Kind, folder: Path, workers: int, epochs: int = 2) -> list[bytes]:
     read = TrainReader(index, side=SIDE, store=opened(index, cache, "train", folder).store)
     samples = TrainSamples(index, imgsz=SIDE, seed=3, epochs=9, mixup=0.5, degrees=5.0, read=read)
-    with TrainLoader(samples, batch=3, workers=workers, seed=3) as loader:
+    with TrainLoader(samples, batch=3, workers=workers) as loader:
         return [
             tensor.contiguous().numpy().tobytes()
             for epoch in range(epochs)
@@ -214,7 +214,7 @@ def test_partners_come_shortly_before_the_sample_and_each_image_is_decoded_once(
     painted: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     near = Neighbours(1000, seed=1)
-    order = near._epoch(4).order
+    order = near.order(4)
     for position in (0, 5, 400, 999):
         partners = near.pick(4, int(order[position]), np.array([0.0, 0.5, 0.999]))
         start = max(position - WINDOW + 1, 0)

@@ -47,7 +47,7 @@ def run(
     source: TrainSamples, *, epoch: int = 0, start: int = 0, **options: int
 ) -> tuple[list[Batch], list[str]]:
     said: list[str] = []
-    with TrainLoader(source, batch=2, seed=3, say=said.append, **{"workers": 0, **options}) as loader:
+    with TrainLoader(source, batch=2, say=said.append, **{"workers": 0, **options}) as loader:
         return list(loader.epoch(epoch, start)), said
 
 
@@ -90,7 +90,7 @@ def test_an_image_that_goes_bad_is_replaced_and_named_once(index: Index, reason:
     GOES_BAD[reason](Path(index.path(4)))
     batches, said = run(source)
     shown = [number for batch in batches for number in batch.indices.tolist()]
-    order = source.order(0, batch=2, seed=3).tolist()
+    order = source.order(0, batch=2).tolist()
     after = order[(order.index(4) + 1) % COUNT]
     assert shown == [after if number == 4 else number for number in order]
     assert [path for batch in batches for path in batch.paths] == [index.path(number) for number in shown]
@@ -294,8 +294,8 @@ def test_a_folder_that_stays_away_is_an_error_in_the_end(
 
 def test_a_worker_that_hangs_is_left_behind_and_replaced(index: Index) -> None:
     source = samples(index, timeout=0.3, mosaic=0.0, cutmix=0.0)
-    second = source.order(0, batch=1, seed=3)[1]
-    with pipes_in_place_of(index.path(second)), TrainLoader(source, batch=1, workers=1, seed=3) as loader:
+    second = source.order(0, batch=1)[1]
+    with pipes_in_place_of(index.path(second)), TrainLoader(source, batch=1, workers=1) as loader:
         batches = loader.epoch(0)
         made = [content(next(batches))]
         (hangs,) = loader._maker._workers._threads
@@ -306,15 +306,15 @@ def test_a_worker_that_hangs_is_left_behind_and_replaced(index: Index) -> None:
         assert hangs.is_alive()
     Path(index.path(second)).unlink()
     still = samples(index, mosaic=0.0, cutmix=0.0)
-    with TrainLoader(still, batch=1, workers=0, seed=3) as plain:
+    with TrainLoader(still, batch=1, workers=0) as plain:
         assert made == [content(batch) for batch in plain.epoch(0)]
 
 
 def test_closing_does_not_wait_for_a_read_that_hangs(index: Index) -> None:
     source = samples(index, timeout=600.0, mosaic=0.0, cutmix=0.0)
-    second = source.order(0, batch=1, seed=3)[1]
+    second = source.order(0, batch=1)[1]
     with pipes_in_place_of(index.path(second)):
-        loader = TrainLoader(source, batch=1, workers=1, seed=3)
+        loader = TrainLoader(source, batch=1, workers=1)
         for _ in loader.epoch(0):
             break
         wait_until(lambda: any(thread._reading for thread in loader._maker._workers._threads))

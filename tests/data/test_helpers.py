@@ -43,7 +43,7 @@ def content(batch: Batch) -> tuple[bytes, ...]:
 
 
 def expected(index: Index, epoch: int) -> list[tuple[bytes, ...]]:
-    with TrainLoader(samples(index), batch=2, workers=0, seed=3) as plain:
+    with TrainLoader(samples(index), batch=2, workers=0) as plain:
         return [content(batch) for batch in plain.epoch(epoch)]
 
 
@@ -71,7 +71,7 @@ def children() -> list[psutil.Process]:
 @pytest.mark.parametrize(("workers", "ahead"), [(0, 1), (1, 1), (4, 3)])
 def test_processes_make_the_same_bytes_as_threads(index: Index, workers: int, ahead: int) -> None:
     with TrainLoader(
-        samples(index), batch=2, workers=workers, ahead=ahead, seed=3, processes=True
+        samples(index), batch=2, workers=workers, ahead=ahead, processes=True
     ) as loader:
         for epoch in (0, 1):
             assert run(loader, epoch) == expected(index, epoch)
@@ -81,7 +81,7 @@ def test_processes_make_the_same_bytes_as_threads(index: Index, workers: int, ah
 
 def test_processes_that_are_killed_are_replaced_and_no_sample_changes(index: Index) -> None:
     said: list[str] = []
-    with TrainLoader(samples(index), batch=2, workers=2, seed=3, say=said.append, processes=True) as loader:
+    with TrainLoader(samples(index), batch=2, workers=2, say=said.append, processes=True) as loader:
         run(loader, 0)
         killed = children()
         for child in killed:
@@ -99,7 +99,7 @@ def test_a_worker_that_loses_too_many_processes_goes_on_without(
 ) -> None:
     monkeypatch.setattr(helpers, "MOST_STARTS", 1)
     said: list[str] = []
-    with TrainLoader(samples(index), batch=2, workers=1, seed=3, say=said.append, processes=True) as loader:
+    with TrainLoader(samples(index), batch=2, workers=1, say=said.append, processes=True) as loader:
         run(loader, 0)
         for child in children():
             child.kill()
@@ -113,8 +113,8 @@ def test_faults_and_images_left_out_are_the_same_in_processes(index: Index) -> N
     Path(index.path(4)).unlink()
     plain, source, said = samples(index), samples(index), []
     with (
-        TrainLoader(plain, batch=2, workers=0, seed=3) as one,
-        TrainLoader(source, batch=2, workers=2, seed=3, say=said.append, processes=True) as loader,
+        TrainLoader(plain, batch=2, workers=0) as one,
+        TrainLoader(source, batch=2, workers=2, say=said.append, processes=True) as loader,
     ):
         for epoch in range(3):
             assert run(loader, epoch) == [content(batch) for batch in one.epoch(epoch)]
@@ -176,7 +176,7 @@ def test_reads_that_hang_are_given_up_in_processes_too(index: Index) -> None:
     os.mkfifo(index.path(4))
     said: list[str] = []
     source = samples(index, timeout=0.5)
-    with TrainLoader(source, batch=2, workers=2, seed=3, say=said.append, processes=True) as loader:
+    with TrainLoader(source, batch=2, workers=2, say=said.append, processes=True) as loader:
         made = [run(loader, epoch) for epoch in (0, 1)]
     os.close(os.open(index.path(4), os.O_RDWR | os.O_NONBLOCK))  # ends reads of this process
     assert len(said) == 1

@@ -41,8 +41,8 @@ def test_batches_are_byte_identical_for_any_number_of_workers_and_any_prefetch(
     index: Index, workers: int, ahead: int
 ) -> None:
     with (
-        TrainLoader(samples(index), batch=2, workers=0, seed=3) as plain,
-        TrainLoader(samples(index), batch=2, workers=workers, ahead=ahead, seed=3) as other,
+        TrainLoader(samples(index), batch=2, workers=0) as plain,
+        TrainLoader(samples(index), batch=2, workers=workers, ahead=ahead) as other,
     ):
         for epoch in (0, 1):
             ours, theirs = list(plain.epoch(epoch)), list(other.epoch(epoch))
@@ -57,7 +57,7 @@ def test_a_prefetch_of_nothing_is_refused(index: Index) -> None:
 
 def test_a_sample_does_not_depend_on_the_batch(index: Index) -> None:
     alone = samples(index).get(2, 4)
-    with TrainLoader(samples(index), batch=7, workers=2, seed=3) as loader:
+    with TrainLoader(samples(index), batch=7, workers=2) as loader:
         (batch,) = loader.epoch(2)
     at = batch.indices.tolist().index(4)
     assert np.array_equal(batch.images[at].permute(1, 2, 0).numpy(), alone.image)
@@ -76,26 +76,26 @@ def test_who_waits_for_a_batch_makes_samples_of_it(index: Index, monkeypatch: py
         return get(*where, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(source, "get", slow_in_workers)
-    with TrainLoader(source, batch=7, workers=1, seed=3) as loader:
+    with TrainLoader(source, batch=7, workers=1) as loader:
         assert [sorted(batch.indices.tolist()) for batch in loader.epoch(0)] == [list(range(7))]
 
 
 def test_every_image_comes_once_per_epoch_and_the_order_changes(index: Index) -> None:
-    with TrainLoader(samples(index), batch=2, workers=0, seed=3) as loader:
+    with TrainLoader(samples(index), batch=2, workers=0) as loader:
         orders = [[i for batch in loader.epoch(epoch) for i in batch.indices.tolist()] for epoch in range(3)]
     assert all(sorted(order) == list(range(7)) for order in orders)
     assert len({tuple(order) for order in orders}) > 1
 
 
 def test_resuming_in_the_middle_gives_the_remaining_batches(index: Index) -> None:
-    with TrainLoader(samples(index), batch=2, workers=1, seed=3) as loader:
+    with TrainLoader(samples(index), batch=2, workers=1) as loader:
         whole = [content(batch) for batch in loader.epoch(1)]
         assert [content(batch) for batch in loader.epoch(1, start=2)] == whole[2:]
         assert list(loader.epoch(1, start=4)) == []
 
 
 def test_images_are_uint8_channels_last_without_a_copy(index: Index) -> None:
-    with TrainLoader(samples(index), batch=4, workers=1, seed=3) as loader:
+    with TrainLoader(samples(index), batch=4, workers=1) as loader:
         first, last = loader.epoch(0)
     assert first.images.shape == (4, 3, 64, 64)
     assert last.images.shape == (3, 3, 64, 64)  # the last batch may be short
@@ -224,10 +224,10 @@ def test_evaluation_enlarges_small_images_to_the_size(painted: Callable[..., Ind
 @pytest.mark.parametrize("rect", [False, True])
 def test_the_parts_of_a_batch_make_it_up_byte_by_byte(index: Index, parts: int, rect: bool) -> None:
     drawn = samples(index, rect=rect, multi_scale=0.5)
-    with TrainLoader(drawn, batch=5, workers=0, seed=1) as whole:
+    with TrainLoader(drawn, batch=5, workers=0) as whole:
         expected = list(whole.epoch(1))
         assert [whole.images(number) for number in range(2)] == [5, 2]
-    loaders = [TrainLoader(drawn, batch=5, workers=1, seed=1, part=p, parts=parts) for p in range(parts)]
+    loaders = [TrainLoader(drawn, batch=5, workers=1, part=p, parts=parts) for p in range(parts)]
     sliced = [list(loader.epoch(1)) for loader in loaders]
     for loader in loaders:
         loader.close()

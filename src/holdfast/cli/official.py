@@ -85,8 +85,7 @@ _TRAIN: dict[str, Flag] = {
                    on="300"),
     "bucket": Flag("value", "refused", text="Copy the run folder to the cloud yourself.", quiet=("",)),
     "cache": Flag("optional", "same", "cache", on="ram"),
-    "image-weights": Flag("switch", "refused", text="Every image is seen once per epoch, however rare its "
-                          "classes; copies of its file with its labels show it more often."),
+    "image-weights": _switch("image_weights"),
     "device": _same("device"),
     "multi-scale": _switch("multi_scale"),
     "single-cls": _switch("single_cls"),

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.random import Draw, draws, epoch_order
+from holdfast.data.random import Draw, draws
 
 Indices = npt.NDArray[np.int64]
 
@@ -34,21 +34,23 @@ def batch_side(side: int, spread: float, *, stride: int, seed: int, epoch: int, 
     return (low + int(chance * (high - low + 1))) * stride
 
 
-def similar_order(ratios: npt.NDArray[np.float64], *, batch: int, seed: int, epoch: int) -> Indices:
-    """Returns an order (N,) of an epoch in which the images of a batch have similar shapes.
+def similar_order(
+    order: Indices, ratios: npt.NDArray[np.float64], *, batch: int, seed: int, epoch: int
+) -> Indices:
+    """Returns the samples of an epoch in an order in which those of a batch have similar shapes.
 
-    Images are shuffled, sorted by shape in coarse steps (so batches differ from epoch to epoch), cut into
-    batches, and the batches shuffled. A short last batch holds images of any shape.
+    Samples are sorted by shape in coarse steps (so batches differ from epoch to epoch), cut into batches, and
+    the batches shuffled. A short last batch holds images of any shape.
 
     Args:
-        ratios: (N,) height / width.
+        order: (N,) samples, shuffled: each the index of its image, or N and more above it.
+        ratios: (N,) height / width of each image.
         batch: images per batch.
         seed: seed of the run.
         epoch: epoch from 0.
     """
-    order = epoch_order(len(ratios), seed=seed, epoch=epoch)
     full = len(order) - len(order) % batch
-    steps = np.rint(np.log(ratios[order[:full]]) * 16)
+    steps = np.rint(np.log(ratios[order[:full] % len(ratios)]) * 16)
     rows = order[:full][np.argsort(steps, kind="stable")].reshape(-1, batch)
     chances = draws(seed, epoch, 0, Draw.BATCH_ORDER).random(len(rows))
     return np.concatenate([rows[np.argsort(chances, kind="stable")].reshape(-1), order[full:]])

@@ -50,8 +50,8 @@ class TrainCrops(TrainSamples):
         names += [name for name in ("degrees", "shear", "perspective") if self.pictures.affine[name]]
         return [f"{', '.join(names)}: off, whole images are classified"] if names else []
 
-    def _make(self, epoch: int, index: int, out: Image, others: Mapping[int, int]) -> Sample:
-        where = Place(self.seed, epoch, index)
+    def _make(self, epoch: int, sample: int, out: Image, others: Mapping[int, int]) -> Sample:
+        where, index = Place(self.seed, epoch, sample), sample % len(self.index)
         number = others.get(index, index)
         self.pictures.stand_ins.check(epoch, number)
         height, width = self.index.sizes[number].tolist()

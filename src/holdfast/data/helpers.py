@@ -73,20 +73,33 @@ class HelperLost(Exception):
     """A helper ended, or could not do its work."""
 
 
+class _Known(NamedTuple):
+    """What changes during a run.
+
+    Attributes:
+        left_out: images left out with their first epochs.
+        late: images whose reading takes too long.
+        quality: how well each class is found.
+    """
+
+    left_out: list[tuple[int, int]]
+    late: list[Found]
+    quality: tuple[float, ...]
+
+
 class _Order(NamedTuple):
     """What a helper is to do.
 
     Attributes:
-        epoch, image: the sample.
+        epoch, sample: as of `TrainSamples.get`.
         shape: (H, W, 3).
-        known: what it has to know beforehand, when that has changed: the images left out with their first
-            epochs, and those whose reading takes too long.
+        known: what it has to know beforehand, when that has changed.
     """
 
     epoch: int
-    image: int
+    sample: int
     shape: tuple[int, ...]
-    known: tuple[list[tuple[int, int]], list[Found]] | None
+    known: _Known | None
 
 
 class _Reply(NamedTuple):
@@ -119,20 +132,20 @@ class Helpers:
         self._all: list[_Helper] = []
         self._lock = threading.Lock()
 
-    def make(self, epoch: int, index: int, out: Image) -> Sample:
+    def make(self, epoch: int, sample: int, out: Image) -> Sample:
         """Makes a sample, as `TrainSamples.get` does.
 
         Raises:
             HelperLost: it has to be made here.
         """
         if not isinstance(threading.current_thread(), Worker):
-            return self.samples.get(epoch, index, out=out)
+            return self.samples.get(epoch, sample, out=out)
         helper = self._helper()
         if helper is None:
-            return self.samples.get(epoch, index, out=out)
-        known = self.samples.left_out, self.samples.faults.late
+            return self.samples.get(epoch, sample, out=out)
+        known = _Known(self.samples.left_out, self.samples.faults.late, self.samples.quality)
         try:
-            reply = helper.ask(_Order(epoch, index, out.shape, known if known != helper.told else None))
+            reply = helper.ask(_Order(epoch, sample, out.shape, known if known != helper.told else None))
         except (OSError, EOFError, ValueError, pickle.PickleError):
             self._mine.helper = None
             raise HelperLost(f"its process {helper.end()}") from None
@@ -188,7 +201,7 @@ class _Helper:
     """
 
     def __init__(self, file: int, content: bytes) -> None:
-        self.told: tuple[list[tuple[int, int]], list[Found]] = ([], [])
+        self.told = _Known([], [], ())
         self._file = os.memfd_create("holdfast-sample", os.MFD_CLOEXEC)
         self._map: mmap.mmap | None = None
         self._canvas = np.zeros((0, 0, 3), np.uint8)
@@ -256,11 +269,12 @@ def serve() -> None:
         while True:
             order: _Order = pickle.load(orders)
             if order.known is not None:
-                for number, start in order.known[0]:
+                for number, start in order.known.left_out:
                     samples.leave_out([number], start=start)
-                for found in order.known[1]:
+                for found in order.known.late:
                     samples.faults.add(found)
                 samples.faults.take()
+                samples.weigh(order.known.quality)
             if order.epoch != epoch:
                 epoch = order.epoch
                 samples.faults.retry()
@@ -274,12 +288,12 @@ def serve() -> None:
 
 def _answer(samples: TrainSamples, order: _Order, out: Image) -> _Reply:
     try:
-        made = samples.get(order.epoch, order.image, out=out)
+        made = samples.get(order.epoch, order.sample, out=out)
         return _Reply(made.objects, made.index, samples.faults.take())
     except DataError as error:
-        return _Reply(None, order.image, samples.faults.take(), refused=(error.message, error.hint))
+        return _Reply(None, order.sample, samples.faults.take(), refused=(error.message, error.hint))
     except Exception as error:
-        return _Reply(None, order.image, samples.faults.take(), failed=f"{type(error).__name__}: {error}")
+        return _Reply(None, order.sample, samples.faults.take(), failed=f"{type(error).__name__}: {error}")
 
 
 def _mapped(file: int, shape: Sequence[int]) -> Image:

@@ -183,7 +183,6 @@ class TrainLoader:
         samples: what to draw from.
         batch: images per batch; the last batch of an epoch may be smaller.
         workers: threads; 0 makes samples in the calling thread.
-        seed: seed of the order.
         ahead: batches being made while one is used; without workers each is made when it is asked for.
         pin: page-locked memory, for copies to a GPU that overlap with its work.
         say: told of images that could not be read, each once, and of workers that were replaced.
@@ -201,7 +200,6 @@ class TrainLoader:
         *,
         batch: int,
         workers: int,
-        seed: int = 0,
         ahead: int = AHEAD,
         pin: bool = False,
         say: Callable[[str], None] = lambda text: None,
@@ -217,7 +215,6 @@ class TrainLoader:
             raise ValueError(f"part must be from 0 to below {parts}, got {part}")
         self.samples = samples
         self.batch = batch
-        self.seed = seed
         self.part = part
         self.parts = parts
         self.device = device
@@ -246,20 +243,20 @@ class TrainLoader:
             DataError: too many images cannot be read any more.
         """
         self.samples.faults.retry()
-        order = self.samples.order(epoch, batch=self.batch, seed=self.seed).tolist()
+        order = self.samples.order(epoch, batch=self.batch).tolist()
         batches = [order[at : at + self.batch] for at in range(start * self.batch, len(order), self.batch)]
         plan = [
             (self.samples.shape(epoch, number, whole), self._own(whole))
             for number, whole in enumerate(batches, start)
         ]
 
-        def make(index: int, out: Image) -> Sample:
+        def make(sample: int, out: Image) -> Sample:
             try:
                 if self._helpers is not None:
-                    return self._helpers.make(epoch, index, out)
-                return self.samples.get(epoch, index, out=out)
+                    return self._helpers.make(epoch, sample, out)
+                return self.samples.get(epoch, sample, out=out)
             except Exception as error:
-                _name_file(error, self.samples.index.path(index))
+                _name_file(error, self.samples.index.path(sample % len(self.samples)))
                 raise
 
         made = self._maker.batches(plan, make, path=self.samples.index.path)

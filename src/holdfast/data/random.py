@@ -38,6 +38,7 @@ class Draw(IntEnum):
     CUTMIX_MOSAIC = 17
     CUTMIX_AFFINE = 18
     CHANNELS = 19
+    WEIGHTED = 20
 
 
 def draws(seed: int, epoch: int, index: int, draw: int) -> np.random.Generator:
@@ -62,7 +63,8 @@ class Place:
     Args:
         seed: seed of the run.
         epoch: epoch from 0.
-        sample: index of the sample in the data set.
+        sample: number of the sample: the index of its image, and more where that is shown again
+            (`weighing.drawn_order`).
     """
 
     def __init__(self, seed: int, epoch: int, sample: int) -> None:

@@ -29,9 +29,10 @@ from holdfast.data.neighbours import Neighbours
 from holdfast.data.objects import Objects
 from holdfast.data.picture import Pictures, Tiles
 from holdfast.data.policy import Change, Policy, cutout, draw_changes, geometry, recolour
-from holdfast.data.random import Draw, Place, epoch_order
+from holdfast.data.random import Draw, Place
 from holdfast.data.reader import TrainReader
 from holdfast.data.warp import warp_objects
+from holdfast.data.weighing import weights_of
 from holdfast.errors import DataError
 
 Classes = npt.NDArray[np.int64]
@@ -105,6 +106,7 @@ class TrainSamples:
         autoaugment: further changes by a policy, see policy.py.
         multi_scale: the side of a batch lies within 1 +- multi_scale of `imgsz`.
         rect: batches of similar shapes, padded only to the largest, without mosaic, mixup and cutmix.
+        image_weights: epochs draw images by how rare and how poorly found their classes are (`weighing.py`).
         stride: sides of batches are multiples of it.
         flip_index: which keypoint each one becomes in a mirror; without it pictures with keypoints are not
             flipped.
@@ -139,6 +141,7 @@ class TrainSamples:
         autoaugment: Policy = "none",
         multi_scale: float = 0.0,
         rect: bool = False,
+        image_weights: bool = False,
         stride: int = 32,
         flip_index: Sequence[int] | None = None,
         read: TrainReader | None = None,
@@ -165,6 +168,8 @@ class TrainSamples:
         self.stride = stride
         self.flip_index = None if flip_index is None else np.array(flip_index, dtype=np.int64)
         self.near = Neighbours(len(index), seed)
+        self.image_weights = image_weights
+        self.weigh(())
         self._boards = threading.local()
         self.pictures = Pictures(
             index,
@@ -191,21 +196,26 @@ class TrainSamples:
     def __len__(self) -> int:
         return len(self.index)
 
-    def order(self, epoch: int, *, batch: int, seed: int) -> Indices:
-        """The order of an epoch, (N,) a permutation, to be cut into batches of `batch`."""
+    def order(self, epoch: int, *, batch: int) -> Indices:
+        """The samples of an epoch, (N,), to be cut into batches of `batch`: a permutation of the images, or
+        images drawn by their weights, N higher for each time that one was drawn before.
+        """
+        order = self.near.order(epoch)
         if not self.rect:
-            return epoch_order(len(self.index), seed=seed, epoch=epoch)
+            return order
         ratios = self.index.sizes[:, 0] / self.index.sizes[:, 1]
-        return similar_order(ratios, batch=batch, seed=seed, epoch=epoch)
+        return similar_order(order, ratios, batch=batch, seed=self.seed, epoch=epoch)
 
     def shape(self, epoch: int, number: int, members: Sequence[int]) -> tuple[int, int]:
-        """(H, W) of batch `number` of an epoch, which shows the images `members`."""
+        """(H, W) of batch `number` of an epoch, which has the samples `members`."""
         side = batch_side(
             self.imgsz, self.multi_scale, stride=self.stride, seed=self.seed, epoch=epoch, number=number
         )
         if not self.rect:
             return side, side
-        ratios = [height / width for height, width in self.index.sizes[list(members)].tolist()]
+        ratios = [
+            height / width for height, width in self.index.sizes[np.array(members) % len(self.index)].tolist()
+        ]
         return batch_shape(ratios, side, stride=self.stride, pad=0.0)
 
     def mosaic_on(self, epoch: int) -> bool:
@@ -262,6 +272,18 @@ class TrainSamples:
         """
         self.pictures.stand_ins.leave_out(numbers, start=start)
 
+    def weigh(self, quality: Sequence[float]) -> None:
+        """Sets the weights of images anew, if there are any, for the epochs that have not begun.
+
+        Call it in the same way on all ranks.
+
+        Args:
+            quality: from 0 to 1 per class, how well it was found by the last validation; empty before it.
+        """
+        self.quality = tuple(quality)
+        if self.image_weights:
+            self.near.weigh(weights_of(self.index, self.quality))
+
     @property
     def left_out(self) -> list[tuple[int, int]]:
         """The images that are left out and the first epoch of each, sorted."""
@@ -272,12 +294,12 @@ class TrainSamples:
         """Reads the images."""
         return self.pictures.read.files
 
-    def get(self, epoch: int, index: int, *, out: Image | None = None) -> Sample:
+    def get(self, epoch: int, sample: int, *, out: Image | None = None) -> Sample:
         """Makes a sample.
 
         Args:
             epoch: epoch from 0.
-            index: index of the image in the data set.
+            sample: one of `order`; if below N, the index of the image in the data set.
             out: (H, W, 3) uint8 to draw into, square unless `rect`; a new (imgsz, imgsz, 3) when None.
 
         Returns:
@@ -291,15 +313,15 @@ class TrainSamples:
         others: dict[int, int] = {}
         while True:
             try:
-                return self._make(epoch, index, out, others)
+                return self._make(epoch, sample, out, others)
             except Unusable as fault:  # noqa: PERF203 - once more without that image
                 instead = self.pictures.stand_ins.of(epoch, fault.number)
                 others = {image: other for image, other in others.items() if other != fault.number}
                 others[fault.number] = instead
 
-    def _make(self, epoch: int, index: int, out: Image, others: Mapping[int, int]) -> Sample:
+    def _make(self, epoch: int, sample: int, out: Image, others: Mapping[int, int]) -> Sample:
         """`get`, with other images in the place of some."""
-        where = Place(self.seed, epoch, index)
+        where, index = Place(self.seed, epoch, sample), sample % len(self.index)
         turn, changes = self._turn(where, *out.shape[:2])
         tiled = self.mosaic_on(epoch) and bool(where.numbers(Draw.MOSAIC, 1)[0] < self.mosaic)
         picture, room = self._drawing_board(out.shape)

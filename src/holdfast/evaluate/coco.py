@@ -105,6 +105,11 @@ class DetectionMetrics:
         return np.where(np.isnan(self.ap), self.map, self.ap)
 
     @property
+    def quality(self) -> NDArray[np.float64]:
+        """(C,) the AP of each class, 0 to 1."""
+        return self.maps
+
+    @property
     def results_dict(self) -> dict[str, float]:
         """The headline numbers under the names users know from other trainers, and the fitness."""
         return {**dict(zip(self.columns, self.headline, strict=True)), "fitness": self.fitness}

@@ -39,6 +39,10 @@ class Metrics(Protocol):
         """What the best checkpoint is chosen by."""
 
     @property
+    def quality(self) -> NDArray[np.float64]:
+        """(C,) from 0 to 1, how well each class is found; the mean for one without objects."""
+
+    @property
     def confusion(self) -> ConfusionMatrix:
         """Counts of what was said and what was there."""
 
@@ -98,6 +102,11 @@ class _BoxAnd:
         """(C,) the sum of both per class."""
         total: NDArray[np.float64] = self.box.maps + self.other.maps
         return total
+
+    @property
+    def quality(self) -> NDArray[np.float64]:
+        """(C,) the AP of each class by what the boxes hold, 0 to 1."""
+        return self.other.maps
 
     @property
     def confusion(self) -> ConfusionMatrix:
@@ -186,6 +195,11 @@ class ClassifyMetrics:
     def fitness(self) -> float:
         """The mean of both."""
         return (self.top1 + self.top5) / 2
+
+    @property
+    def quality(self) -> NDArray[np.float64]:
+        """(C,) the share of each class's images that is right at once."""
+        return np.where(self.nt > 0, self.hits1 / np.maximum(self.nt, 1), self.top1)
 
     @property
     def parts(self) -> dict[str, DetectionMetrics]:

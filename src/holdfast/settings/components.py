@@ -142,6 +142,8 @@ class TrainDataSettings(Settings):
         1.0, gt=0, le=1, description="share of the training images to use, the same ones in every run")
     min_items: int = Field(0, ge=0, description="leave out training images with fewer boxes than this")
     rect: bool = Field(False, description="train on batches of similar shapes, without mosaic")
+    image_weights: bool = Field(
+        False, description="draw images by how rare and how poorly found their classes are")
     multi_scale: Spread = Field(
         0.0, ge=0, lt=1, description="sides of batches between 1 - this and 1 + this times imgsz; bare: 0.5")
 

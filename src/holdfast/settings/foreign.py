@@ -56,7 +56,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "erasing": Foreign((0.4,), "Erasing belongs to classification models; use --cutmix."),
         "evolve": Foreign((False,), "Type 'holdfast tune', which takes the same keys and also trials."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
-        "image_weights": Foreign((False,), "Every image is seen once per epoch, however rare its classes."),
         "mask_ratio": Foreign((4,), _MASKS),
         "mode": Foreign(("train",), "The verb says what to do: 'holdfast val', 'holdfast predict'."),
         "noautoanchor": Foreign((), "no model here has anchors to fit.", obsolete=True),

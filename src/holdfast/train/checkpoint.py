@@ -38,6 +38,7 @@ class Progress:
         best_fitness: highest fitness so far, -1 before the first validation.
         best_epoch: epoch (from 0) of the highest fitness, -1 before the first validation.
         seconds: time spent in earlier parts of the run.
+        quality: from 0 to 1 per class, how well the last validation found it; empty before the first.
     """
 
     epoch: int = 0
@@ -46,6 +47,7 @@ class Progress:
     best_fitness: float = -1.0
     best_epoch: int = -1
     seconds: float = 0.0
+    quality: tuple[float, ...] = ()
 
 
 def snapshot(

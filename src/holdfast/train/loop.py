@@ -121,6 +121,8 @@ class Run:
                 raise
             progress.epoch, progress.batch = epoch + 1, 0
             progress.seconds = time.perf_counter() - self._began
+            if result is not None:
+                progress.quality = tuple(result.metrics.quality.tolist())
             if result is not None and result.metrics.fitness > progress.best_fitness:
                 progress.best_fitness, progress.best_epoch = result.metrics.fitness, epoch
                 self._save_best()
@@ -142,6 +144,7 @@ class Run:
     def _train(self, epoch: int) -> EpochStats:
         """Does the steps of an epoch that are still to do."""
         self.stepper.model.train()
+        self.loader.samples.weigh(self.progress.quality)
         self.monitor.start_epoch(epoch, step=self.progress.step, done=self.progress.batch)
         self.rescue.start_epoch(self.progress.step)
         while self.progress.batch < len(self.loader):  # again where the run has gone back

@@ -327,6 +327,7 @@ def _fit(
         epochs=settings.epochs,
         multi_scale=settings.multi_scale,
         rect=settings.rect,
+        image_weights=settings.image_weights,
         stride=stride,
         flip_index=dataset.flip_idx,
         **settings.part(AugmentSettings),
@@ -406,7 +407,6 @@ def _fit(
         samples,
         batch=batch,
         workers=threads,
-        seed=settings.seed,
         pin=pin,
         say=say if settings.verbose else _silent,  # each rank of its own images
         processes=processes,
