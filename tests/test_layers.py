@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "holdfast"
 
 LAYERS = (
-    ("geometry",),
+    ("geometry", "locks"),
     ("nn",),
     ("models", "losses", "data", "evaluate", "weights"),
     ("post", "load", "loggers", "devices", "runs", "memory", "health"),

@@ -10,11 +10,14 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from typing_extensions import Self
+
 from holdfast.errors import SettingsError
+from holdfast.locks import Held, sole
 
 
 def new_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
@@ -145,6 +148,40 @@ class SideFiles:
         if reason not in self._said:
             self._said.add(reason)
             self._say(f"{path} cannot be written ({reason}); the run goes on, and {outcome}")
+
+
+class RunLock:
+    """Keeps a second process from writing into the same run folder, for as long as it is open; a killed one
+    holds nothing up.
+    """
+
+    def __init__(self) -> None:
+        self._kept = ExitStack()
+        self._folder: Path | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.close()
+
+    def hold(self, folder: Path) -> None:
+        """Takes a folder, once.
+
+        Raises:
+            SettingsError: another process trains there.
+        """
+        if self._folder is not None and self._folder.resolve() == folder.resolve():
+            return
+        try:
+            self._kept.enter_context(sole(folder / ".lock"))
+        except Held as fault:
+            raise SettingsError(
+                f"Another process trains in {folder} ({fault}).",
+                hint="Wait for it or stop it, or give another --name. "
+                f"'holdfast watch {folder}' shows how far it is.",
+            ) from None
+        self._folder = folder
 
 
 class CsvLog:

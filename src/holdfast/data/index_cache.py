@@ -11,11 +11,9 @@ wait and open what it wrote. A lock ends with its process; a process that shows 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import sys
 import tempfile
 import time
 import zlib
@@ -31,6 +29,7 @@ from holdfast import __version__
 from holdfast.data.find import LabelPlaces
 from holdfast.data.index_arrays import ARRAYS, Index
 from holdfast.data.problems import Problems
+from holdfast.locks import take
 
 _FORMAT = b"holdfast index 1\n"
 _ALIGN = 64
@@ -222,27 +221,11 @@ def _touch(lock: BinaryIO) -> None:
 def _wait(lock: BinaryIO) -> bool:
     """Waits until no other process holds the lock; True when it is ours, or on disks that know no locks."""
     seen, since = 0, time.monotonic()
-    while not _take(lock):
+    while not take(lock):
         touched = os.fstat(lock.fileno()).st_mtime_ns
         if touched != seen:
             seen, since = touched, time.monotonic()
         if time.monotonic() - since > _PATIENCE:
             return False
         time.sleep(0.05)
-    return True
-
-
-def _take(lock: BinaryIO) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            lock.seek(0)
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as fault:
-        return fault.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
     return True

@@ -47,7 +47,7 @@ def weights_of(index: Index, quality: Sequence[float]) -> Weights:
     padded = (*quality, *(0.0,) * (len(counts) - len(quality))) if len(quality) else ()
     of_object = class_weights(counts, padded)[classes]
     image = np.repeat(np.arange(len(index)), np.diff(index.offsets))
-    weights: Weights = np.bincount(image, of_object, minlength=len(index))
+    weights = np.bincount(image, of_object, minlength=len(index)).astype(np.float64)
     has_objects = np.diff(index.offsets) > 0
     if not weights.any():
         return np.ones(len(index))

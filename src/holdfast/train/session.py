@@ -31,7 +31,7 @@ from holdfast.losses.detect import criterion
 from holdfast.memory.budget import held, trim
 from holdfast.models.detector import Detector
 from holdfast.nn.sync_norm import synchronise
-from holdfast.runs import CsvLog, SideFiles, new_run_folder
+from holdfast.runs import CsvLog, RunLock, SideFiles, new_run_folder
 from holdfast.settings import TrainSettings
 from holdfast.settings.components import (
     AugmentSettings,
@@ -126,10 +126,11 @@ def fit(
         HoldfastError: the settings, the data set, the weights or the device cannot be used, or a rank is
             gone.
     """
-    with Ranks(place(), timeout=settings.ddp_timeout) as ranks:
+    with Ranks(place(), timeout=settings.ddp_timeout) as ranks, RunLock() as lock:
         return _fit(
             settings,
             ranks,
+            lock,
             make_evaluator=make_evaluator,
             reporter=reporter,
             say=say,
@@ -144,6 +145,7 @@ def fit(
 def _fit(
     settings: TrainSettings,
     ranks: Ranks,
+    lock: RunLock,
     *,
     make_evaluator: Callable[..., Evaluator],
     reporter: Reporter,
@@ -156,7 +158,7 @@ def _fit(
 ) -> TrainResult:
     asked = settings
     where = replace(place(), restarts=ranks.largest(place().restarts))
-    settings, content, folder = ranks.from_main(lambda: beginning(asked, folder, where, say))
+    settings, content, folder = ranks.from_main(lambda: _begun(asked, folder, where, lock, say))
     require_loggers(settings.loggers)
     talk = Told(say if settings.verbose and ranks.main else _silent)
     tell = Told(talk)  # for parts of which lines are recorded too
@@ -319,7 +321,7 @@ def _fit(
         )
     spread(ranks, model, None if ema is None else ema.model)
     files = SideFiles(talk)
-    folder = ranks.from_main(lambda: _run_folder(settings, folder, files, made))
+    folder = ranks.from_main(lambda: _run_folder(settings, folder, lock, files, made))
     samples = (TrainCrops if needs.whole else TrainSamples)(
         train_index,
         imgsz=imgsz,
@@ -522,19 +524,32 @@ def beginning(
     return TrainSettings.from_mapping(values), content, run_folder(path) or folder
 
 
+def _begun(
+    settings: TrainSettings, folder: Path | None, where: Place, lock: RunLock, say: Callable[[str], None]
+) -> tuple[TrainSettings, dict[str, Any] | None, Path | None]:
+    """`beginning`, with the folder held where there is one."""
+    begun = beginning(settings, folder, where, say)
+    if begun[2] is not None:
+        lock.hold(begun[2])
+    return begun
+
+
 def _run_folder(
-    settings: TrainSettings, folder: Path | None, files: SideFiles, made: Callable[[Path], None]
+    settings: TrainSettings,
+    folder: Path | None,
+    lock: RunLock,
+    files: SideFiles,
+    made: Callable[[Path], None],
 ) -> Path:
     if folder is None:
         again = settings.exist_ok or settings.resume == AUTO
         folder = new_run_folder(settings.project, settings.name, exist_ok=again)
+    lock.hold(folder)
     with files.spared(folder / "weights"):
         (folder / "weights").mkdir(exist_ok=True)
     files.write(folder / "args.yaml", settings.as_yaml().encode())
     made(folder)
     return folder
-
-
 
 
 def _most_boxes(settings: TrainSettings, index: Index) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.errors import MissingExtraError, SettingsError
+from holdfast.locks import Held, sole
 from holdfast.tune.space import Range
 
 if TYPE_CHECKING:
@@ -38,17 +38,13 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         SettingsError: another process is at work in the folder.
     """
-    with (folder / ".lock").open("w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise SettingsError(
-                    f"Another process is searching in {folder}.", hint="Wait for it, or start a new search."
-                ) from None
-        yield
+    try:
+        with sole(folder / ".lock"):
+            yield
+    except Held:
+        raise SettingsError(
+            f"Another process is searching in {folder}.", hint="Wait for it, or start a new search."
+        ) from None
 
 
 def open_study(folder: Path, *, seed: int, epochs: int, prune: bool) -> Study:

@@ -1,19 +1,18 @@
 """Two downloads of one file take turns.
 
-The notes beside a partial file (`NAME.part.json`) are locked while a process works on it. The system ends the
-lock with its process, also with a killed one, so nothing stale can keep the next one out.
+The notes beside a partial file (`NAME.part.json`) are locked while a process works on it.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from holdfast.locks import take
 
 
 class Busy(Exception):
@@ -36,7 +35,7 @@ def claim(target: Path, patience: float) -> Iterator[tuple[BinaryIO, bool]]:
     seen, since, waited = identity(part), time.monotonic(), False
     while True:
         notes = path.open("a+b")
-        if _lock(notes) and _same(notes, path):
+        if take(notes) and _same(notes, path):
             break
         notes.close()
         waited = True
@@ -54,23 +53,6 @@ def claim(target: Path, patience: float) -> Iterator[tuple[BinaryIO, bool]]:
                 part.unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
         notes.close()
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Locks a file until it is closed; False where another process has. Goes without on disks that cannot."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(1 << 30)  # far behind the content, which stays readable
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as fault:
-        return fault.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-    return True
 
 
 def _same(file: BinaryIO, path: Path) -> bool:
