@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from holdfast.errors import SettingsError
-from holdfast.running import Say, at_trained_size, located, predict, run_train, run_val
+from holdfast.running import Say, at_trained_size, located, opened, predict, run_train, run_val
 from holdfast.settings import (
     AdviseSettings,
     BenchmarkSettings,
     CheckSettings,
     ConvertSettings,
     DownloadSettings,
+    ExportSettings,
     PlanSettings,
     PredictSettings,
     TrainSettings,
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from holdfast.benchmarking import Row
     from holdfast.data.check import Inspection
     from holdfast.health.records import Finding
-    from holdfast.load import LoadedModel
+    from holdfast.load import LoadedFile, LoadedModel
     from holdfast.models.detector import Detector
+    from holdfast.models.exported import Exported
     from holdfast.post.results import Results
     from holdfast.train.finish import TrainResult
     from holdfast.train.plan import MemoryPlan
@@ -50,7 +52,8 @@ class YOLO:
 
     Args:
         model: a model name for random weights (`yolov9-t`, `yolov9-s.yaml`), or a weight file of ours, of the
-            official YOLOv9 program or of Ultralytics.
+            official YOLOv9 program or of Ultralytics; or an exported `.onnx` or `.torchscript` file, which
+            only detects and validates.
         task: what the model must do: `detect`, `segment`, `pose`, `obb` or `classify`; None takes any.
         verbose: print what was loaded.
 
@@ -68,34 +71,42 @@ class YOLO:
         self._adopt(model)
         if task not in (None, self.task):
             raise SettingsError(
-                f"{self.model.name} is a model for the task '{self.task}', not '{task}'.",
+                f"{self._loaded.model.name} is a model for the task '{self.task}', not '{task}'.",
                 hint="Leave the task out, or name a model of it.",
             )
         if verbose:
-            self._say(f"{self.model.name}: {self._loaded.origin}")
+            self._say(f"{self._loaded.model.name}: {self._loaded.origin}")
 
     def _adopt(self, source: str | Path) -> None:
-        from holdfast.load import load_model
-
         source = located(source)
-        self._loaded: LoadedModel = load_model(source)
-        self._source, self._weights = str(source), ""
+        self._loaded: LoadedModel | LoadedFile = opened(source)
+        self._source, self._weights, self._by_dnn = str(source), "", False
         self._folded: dict[tuple[torch.device, torch.dtype, bool | None], Detector] = {}
 
     @property
     def model(self) -> Detector:
-        """The torch module."""
-        return self._loaded.model
+        """The torch module.
+
+        Raises:
+            WeightsError: the object holds an exported file, which has none.
+        """
+        return self._own.model
+
+    @property
+    def _own(self) -> LoadedModel:
+        from holdfast.load import LoadedModel, load_model
+
+        return self._loaded if isinstance(self._loaded, LoadedModel) else load_model(self._source)
 
     @property
     def names(self) -> dict[int, str]:
         """Class names by number."""
-        return self.model.names
+        return self._loaded.model.names
 
     @property
     def task(self) -> str:
         """What the model does, one of `TASKS`."""
-        return self.model.task
+        return self._loaded.model.task
 
     @property
     def device(self) -> torch.device:
@@ -125,7 +136,7 @@ class YOLO:
 
         Detection and validation fold on their own; this is for what is saved or taken out as a torch module.
         """
-        self._loaded, self._folded = replace(self._loaded, model=self.model.deploy()), {}
+        self._loaded, self._folded = replace(self._own, model=self.model.deploy()), {}
         return self
 
     def save(self, filename: str | Path = "saved_model.pt") -> Path:
@@ -232,7 +243,27 @@ class YOLO:
         from holdfast.benchmarking import run_benchmark
 
         settings = BenchmarkSettings(**{"model": self._source, **keys})
-        return run_benchmark(settings, loaded=self._loaded, say=self._say)
+        return run_benchmark(settings, loaded=self._own, say=self._say)
+
+    def export(self, **keys: Any) -> Path:
+        """Writes a file for other runtimes as `holdfast export` does, and checks it against this model.
+
+        Args:
+            keys: keys of `holdfast export`, such as `format="onnx"`, `imgsz`, `dynamic` and `half`.
+
+        Returns:
+            The file.
+
+        Raises:
+            SettingsError: a combination that cannot be, or several formats.
+            WeightsError: the model cannot be written, or the file does not say what the model says.
+        """
+        from holdfast.exporting import run_export
+
+        settings = ExportSettings(**{"model": self._source, **tidy(ExportSettings, keys)})
+        if len(settings.format) > 1:
+            raise SettingsError("YOLO.export writes one file.", hint="Call it once for each format.")
+        return run_export(settings, loaded=self._own, say=self._say)[0]
 
     def val(self, **keys: Any) -> Any:
         """Measures as `holdfast val` does.
@@ -246,7 +277,7 @@ class YOLO:
             `ClassifyMetrics` (`top1`, `top5`). Each has `results_dict` and `fitness`.
         """
         settings = ValSettings(**{"model": self._source, **tidy(ValSettings, keys)})
-        return run_val(settings, loaded=self._loaded, say=self._say).metrics
+        return run_val(settings, loaded=self._run_by(settings), say=self._say).metrics
 
     @overload
     def predict(self, source: Any = ..., stream: Literal[False] = ..., **keys: Any) -> list[Results]: ...
@@ -271,15 +302,25 @@ class YOLO:
         values.setdefault("save", False)
         if isinstance(source, str | Path):
             values["source"], source = str(source), None
-        settings = at_trained_size(PredictSettings(**values), self._loaded)
+        settings = PredictSettings(**values)
+        settings = at_trained_size(settings, self._run_by(settings))
         return predict(settings, self._network(settings), source, stream, self._say)
 
     __call__ = predict
 
-    def _network(self, settings: PredictSettings) -> Detector:
+    def _run_by(self, settings: PredictSettings | ValSettings) -> LoadedModel | LoadedFile:
+        """What is loaded, run by the runtime that `settings` ask for."""
+        if settings.dnn != self._by_dnn:
+            self._loaded, self._by_dnn = opened(self._source, dnn=settings.dnn), settings.dnn
+        return self._loaded
+
+    def _network(self, settings: PredictSettings) -> Detector | Exported:
         """The folded model where and as `settings` want it, made once: calls in a loop fold nothing again."""
         from holdfast.devices import choose_device, choose_inference_precision
+        from holdfast.load import LoadedFile
 
+        if isinstance(self._loaded, LoadedFile):
+            return self._loaded.model
         device = choose_device(settings.device).device
         dtype = choose_inference_precision(device, settings.half).dtype
         key = (device, dtype, settings.nms)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from holdfast.errors import SettingsError
 from holdfast.settings import PredictSettings, TrainSettings, ValSettings
 
 if TYPE_CHECKING:
-
-    from holdfast.load import LoadedModel
+    from holdfast.load import LoadedFile, LoadedModel
     from holdfast.models.detector import Detector
+    from holdfast.models.exported import Exported
     from holdfast.post.results import Results
     from holdfast.train.finish import TrainResult
     from holdfast.val.run import ValResult
@@ -72,7 +73,9 @@ def train_here(
     )
 
 
-def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Say = print) -> ValResult:
+def run_val(
+    settings: ValSettings, *, loaded: LoadedModel | LoadedFile | None = None, say: Say = print
+) -> ValResult:
     """Runs `holdfast val`; `loaded` spares loading what is there already.
 
     Without `data`, a model that was trained here is validated on what it was trained with.
@@ -82,12 +85,11 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
     settings.require("data")
     settings = _with_data(settings)
     from holdfast.downloads import images_folder, index_folder
-    from holdfast.load import load_model
     from holdfast.report.run import validation
     from holdfast.val.run import validate_settings
 
     if loaded is None:
-        loaded = load_model(located(settings.model))
+        loaded = opened(located(settings.model), dnn=settings.dnn)
         say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     settings = at_trained_size(settings, loaded)
     return validate_settings(
@@ -108,9 +110,7 @@ def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, st
         Number of pictures read, and the folder written to (empty when nothing was).
     """
     settings.require("model", "source")
-    from holdfast.load import load_model
-
-    loaded = load_model(located(settings.model))
+    loaded = opened(located(settings.model), dnn=settings.dnn)
     say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     count, folder = 0, ""
     for result in predict(at_trained_size(settings, loaded), loaded.model, None, True, say):
@@ -124,6 +124,25 @@ def located(source: str | Path) -> str | Path:
     from holdfast.weights.release import locate
 
     return locate(source, weights_folder())
+
+
+def opened(source: str | Path, *, dnn: bool = False) -> LoadedModel | LoadedFile:
+    """A model from a name or a weight file, or an exported file.
+
+    Raises:
+        SettingsError: OpenCV was asked for something else than an exported file.
+    """
+    from holdfast.load import load_exported, load_model
+    from holdfast.models.exported import is_exported
+
+    if is_exported(source):
+        return load_exported(source, dnn=dnn)
+    if dnn:
+        raise SettingsError(
+            f"dnn runs ONNX files by OpenCV, and {source} is none.",
+            hint=f"Type 'holdfast export {source} --format onnx' first, or leave --dnn out.",
+        )
+    return load_model(source)
 
 
 def _on_trained_data(settings: ValSettings) -> ValSettings:
@@ -157,8 +176,18 @@ def _with_located(settings: TrainSettings, *keys: str) -> TrainSettings:
     return settings.replace(**changes) if changes else settings
 
 
-def at_trained_size(settings: AnySettings, loaded: LoadedModel) -> AnySettings:
-    """Returns settings whose `imgsz` is what the weights were trained at, unless it was given by hand."""
+def at_trained_size(settings: AnySettings, loaded: LoadedModel | LoadedFile) -> AnySettings:
+    """Returns settings whose `imgsz` is what the weights were trained at, unless it was given by hand.
+
+    Raises:
+        SettingsError: an exported file takes another size only.
+    """
+    fixed = loaded.model.fixed_size
+    if fixed is not None and "imgsz" in settings.given() and settings.imgsz != max(fixed):
+        raise SettingsError(
+            f"{settings.model} takes {fixed[0]}x{fixed[1]} only, so imgsz={settings.imgsz} is not possible.",
+            hint="Leave --imgsz out, or export with --dynamic.",
+        )
     side = loaded.imgsz or loaded.model.own_imgsz
     if side is None or "imgsz" in settings.given():
         return settings
@@ -166,7 +195,7 @@ def at_trained_size(settings: AnySettings, loaded: LoadedModel) -> AnySettings:
 
 
 def predict(
-    settings: PredictSettings, model: Detector, source: Any, stream: bool, say: Say
+    settings: PredictSettings, model: Detector | Exported, source: Any, stream: bool, say: Say
 ) -> list[Results] | Iterator[Results]:
     from holdfast.predict.entry import predict_settings
 

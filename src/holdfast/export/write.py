@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.jit._trace import TracerWarning
 
 from holdfast.errors import MissingExtraError, SettingsError, WeightsError
 from holdfast.export.graph import Graph
@@ -141,7 +142,7 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for kind in (DeprecationWarning, FutureWarning, UserWarning, torch.jit.TracerWarning):
+            for kind in (DeprecationWarning, FutureWarning, UserWarning, TracerWarning):
                 warnings.simplefilter("ignore", kind)
             yield
     finally:

@@ -1,9 +1,8 @@
 """A network that lives in an exported file and is run by the runtime of its format.
 
 It stands where a deployed detector stands: in validation and prediction. The weights stay in the file's own
-runtime, so it cannot be trained, folded or converted. Files that other programs wrote work too where they say
-the same about themselves (Ultralytics does) and give one of two layouts: anchors (B, 4 + C, A) or finished rows
-(B, n, 6).
+runtime, so it cannot be trained, folded or converted. Files of other programs work too where they say the
+same about themselves and give one of two layouts: anchors (B, 4 + C, A) or finished rows (B, n, 6).
 
 Dimensions: B batch, H W input height and width, A anchors, C classes, n rows.
 """
