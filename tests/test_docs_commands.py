@@ -65,8 +65,7 @@ def read(words: list[str]) -> None:
     """Checks the keys and values of a command, without running it."""
     if words[0] == "python":
         program = Path(words[1]).stem
-        if PROGRAMS[program].verb:
-            compat.read(program, words[2:], say=lambda text: None)
+        compat.read(program, words[2:], say=lambda text: None)
         return
     assert words[0] == "holdfast", words
     verb, *rest = native(words)

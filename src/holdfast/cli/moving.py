@@ -25,6 +25,7 @@ python compat/train_dual.py --workers 8 --device 0 --batch 64 --data data.yaml -
     --min-items 0 --epochs 20 --close-mosaic 15
 python compat/val_dual.py --data data.yaml --img 640 --weights runs/train/yolov9-s-64b/weights/best.pt
 python compat/detect_dual.py --source photos --img 640 --weights runs/train/yolov9-s-64b/weights/best.pt
+python compat/export.py --img 640 640 --weights runs/train/yolov9-s-64b/weights/best.pt --include onnx
 ```
 
 `train_dual`, `val_dual` and `detect_dual` are also there as `train`, `val` and `detect`; the difference, one
@@ -62,10 +63,6 @@ def moving_page() -> str:
             continue
         shown.add(id(program.flags))
         lines += ["", f"### {name}", ""]
-        if not program.verb:
-            flags = ", ".join(f"`--{flag}`" for flag in program.flags)
-            lines += [program.text, "", f"Its flags: {flags}."]
-            continue
         lines += ["| flag | here |", "|---|---|"]
         lines += [f"| `--{flag}` | {fate(known)} |" for flag, known in program.flags.items()]
     lines += [_ULTRALYTICS]

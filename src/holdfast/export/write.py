@@ -24,7 +24,9 @@ from holdfast.errors import MissingExtraError, SettingsError, WeightsError
 from holdfast.export.graph import Graph
 from holdfast.export.suppress import Suppression, with_suppression
 from holdfast.models.exported import FACTS_FILE, INPUT, OUTPUT, Facts
+from holdfast.nn.attention import Attention
 
+OLDEST_WITH_ATTENTION = 14
 OLDEST_EXPORTED = 18  # what torch.export's translation writes at least
 MOST_CELLS = 256  # sides of a dynamic input, in strides
 MOST_IMAGES = 4096
@@ -83,6 +85,12 @@ def write_onnx(
             f"Writing ONNX needs {fault.name}, which is not installed.",
             hint="Type pip install 'holdfast[export]'.",
         ) from None
+    attention = any(isinstance(module, Attention) for module in graph.modules())
+    if attention and opset is not None and opset < OLDEST_WITH_ATTENTION:
+        raise SettingsError(
+            f"{graph.model.name} needs opset {OLDEST_WITH_ATTENTION}, because of its attention.",
+            hint="Raise or leave out --opset.",
+        )
     common: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "opset_version": opset}
     try:
         if opset is None or opset >= OLDEST_EXPORTED:

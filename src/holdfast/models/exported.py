@@ -238,7 +238,7 @@ def _with_torchscript(path: Path) -> Exported:
             f"{path}: was exported for CUDA, which this machine has not.",
             hint="Export again with --device cpu.",
         )
-    return Exported(script.to(device), facts, path)
+    return Exported(_alone(script.to(device)), facts, path)
 
 
 def _with_torch_export(path: Path) -> Exported:
@@ -247,7 +247,12 @@ def _with_torch_export(path: Path) -> Exported:
         program = torch.export.load(path, extra_files=extra)
     except Exception as fault:  # damaged files fail in many ways
         raise _unreadable(path, fault) from fault
-    return Exported(program.module(), facts_of(_texts(extra), path), path)
+    return Exported(_alone(program.module()), facts_of(_texts(extra), path), path)
+
+
+def _alone(network: Callable[[Tensor], Any]) -> Run:
+    """Hides a network of torch, which would be a part of `Exported` and change its format with it."""
+    return lambda x: network(x)
 
 
 def _texts(extra: Mapping[str, Any]) -> dict[str, Any]:
