@@ -44,7 +44,7 @@ suppress (float[B, D, A] anchors) => (float[B, K, 6] {output})
  int64[1] end = {{{end}}}, int64[1] limit = {{{max_det}}}, float half = {{0.5}}, float nothing = {{0.0}},
  float[1] iou = {{{iou:.6f}}}, float[1] conf = {{{conf:.6f}}}, int64[2] image_and_anchor = {{0, 2}},
  int64[4] more_scores = {{0, 0, 0, {max_det}}}, int64[6] more_rows = {{0, 0, 0, 0, {max_det}, 0}},
- int64[3] six = {{1, 1, 6}}>
+ int64[3] six = {{1, 1, 6}}, int64[1, {classes}, 1] every = {{{labels}}}>
 {{
   middle = Slice (anchors, zero, two, one)
   size = Slice (anchors, two, four, one)
@@ -55,7 +55,7 @@ suppress (float[B, D, A] anchors) => (float[B, K, 6] {output})
   boxes = Transpose <perm = [0, 2, 1]> (corners)
   scores = Slice (anchors, four, end, one)
   best, index = TopK <axis = 1> (scores, one)
-  is_best = Equal (scores, best)
+  is_best = Equal (every, index)
   own = Where (is_best, scores, nothing)
   kept = NonMaxSuppression (boxes, {candidates}, limit, iou, conf)
   place = Gather <axis = 1> (kept, image_and_anchor)
@@ -80,7 +80,7 @@ suppress (float[B, D, A] anchors) => (float[B, K, 6] {output})
 """
 
 
-def with_suppression(model: Any, wanted: Suppression) -> Any:
+def with_suppression(model: Any, wanted: Suppression, *, classes: int) -> Any:
     """Returns an ONNX model that gives what suppression leaves of the anchors (B, 4 + C, A) of `model`.
 
     Raises:
@@ -97,6 +97,7 @@ def with_suppression(model: Any, wanted: Suppression) -> Any:
     text = _GRAPH.format(
         ir=model.ir_version, opset=opset, output=OUTPUT, end=2**63 - 1, max_det=wanted.max_det,
         iou=wanted.iou, conf=wanted.conf, candidates="best" if wanted.agnostic else "own",
+        classes=classes, labels=", ".join(map(str, range(classes))),
     )  # fmt: skip
     inner = compose.add_prefix(
         model, "network_", rename_nodes=False, rename_edges=False, rename_inputs=False, rename_outputs=True,

@@ -114,7 +114,7 @@ def write_onnx(
         ) from fault
     model = onnx.load(path)
     if suppression is not None:
-        model = with_suppression(model, suppression)
+        model = with_suppression(model, suppression, classes=len(facts.names))
     onnx.helper.set_model_props(model, facts.texts())
     onnx.checker.check_model(model)
     onnx.save(model, path)
