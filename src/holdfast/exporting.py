@@ -58,6 +58,8 @@ def run_export(
     from holdfast.weights.release import locate
 
     told = say if settings.verbose else _silent
+    for note in settings.notes:
+        told(note)
     source = locate(settings.model, weights_folder())
     loaded = loaded or load_model(source)
     nms = None if settings.end2end is None else not settings.end2end

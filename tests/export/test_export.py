@@ -41,13 +41,16 @@ def weights(tmp_path: Path) -> Any:
 
     def make(name: str) -> Path:
         model = build(name, 3, names=NAMES)
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = 1.0
         with torch.no_grad():  # statistics of this batch, so that maps do not fade from layer to layer
             model.train()(scenes(8, 128, 128))
+        for norm in norms:  # where they are tiny, rounding would grow a thousandfold
+            assert norm.running_var is not None
+            norm.running_var.clamp_(min=0.03)
         for head in model.heads.values():
-            for towers, start, spread in ((head.box, 1.0, 0.05), (head.cls, -2.0, 0.05)):
+            for towers, start, spread in ((head.box, 1.0, 0.5), (head.cls, -2.0, 0.5)):
                 for tower in towers:
                     last = list(tower.children())[-1]
                     assert isinstance(last, nn.Conv2d)
@@ -110,7 +113,7 @@ def test_a_file_gives_what_the_model_gives(weights: Any, name: str, form: str, k
             clear = gaps.minimum(gaps.roll(-1, 1)) > 1e-4  # of rows of one score either may come first
             assert clear.sum() > 10 * count
             found, ours = found[clear], ours[clear]
-        torch.testing.assert_close(found, ours, atol=0.2, rtol=1e-3)  # pixels; another anchor is 8 away
+        torch.testing.assert_close(found, ours, atol=2e-3, rtol=1e-4)
     assert sorted(file.name for file in source.parent.iterdir()) == sorted([source.name, path.name])
 
 
@@ -142,8 +145,7 @@ def test_predict_and_val_take_exported_files(weights: Any, tmp_path: Path, name:
         np.testing.assert_allclose(one.boxes.data, other.boxes.data, atol=1e-2)
         assert one.names == NAMES
     by_onnx = YOLO(fixed).predict(photos, conf=0.15, **QUIET)  # squares, as the file has one size
-    single = YOLO(source).export(format="onnx", opset=17, file=tmp_path / "one.onnx", **QUIET)
-    for one, other in zip(YOLO(single).predict(photos, conf=0.15, dnn=True, **QUIET), by_onnx, strict=True):
+    for one, other in zip(YOLO(fixed).predict(photos, conf=0.15, dnn=True, **QUIET), by_onnx, strict=True):
         np.testing.assert_allclose(one.boxes.data, other.boxes.data, atol=1e-2)
     keys = {"data": data, "workers": 0, "plots": False, "project": tmp_path / "runs", **QUIET}
     square = YOLO(source).val(rect=False, **keys).results_dict

@@ -123,7 +123,7 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "optimize": Foreign((False,), "Give --format pt2, which ExecuTorch takes to mobile devices."),
         "quantize": Foreign((None, 32), "Give --half for 16 bits. " + _INT8),
         "task": Foreign(("detect",), "The weight file decides the task."),
-        "workspace": Foreign((None, 4), "It is TensorRT's; its trtexec takes --memPoolSize."),
+        "workspace": Foreign((None, 4), "It is TensorRT's, whose own tool trtexec takes it."),
     },
 })  # fmt: skip
 
