@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
+LEAST_AP = 0.01
 AP_LIMIT, AP_LIMIT_ROUGH = 0.005, 0.02  # most that AP may differ; the second in 16 bits, or with suppression
 
 
@@ -205,11 +206,12 @@ def _checked(
 
     from holdfast.export.parity import FULL, HALF, Difference, compare, expected
     from holdfast.models.exported import open_exported
+    from holdfast.models.outputs import Rows
 
     file = open_exported(draft)
     limit = HALF if facts.half else FULL
     worst = Difference(0.0, 0.0)
-    images = 0
+    images, empty = 0, True
     with torch.inference_mode():
         for pixels in _pictures(facts):
             given = pixels.to(facts.device)
@@ -217,6 +219,7 @@ def _checked(
             difference = compare(file(given), wanted, thresholded=suppression is not None)
             worst = Difference(*(max(pair) for pair in zip(worst, difference, strict=True)))
             images += len(pixels)
+            empty = empty and isinstance(wanted, Rows) and not bool((wanted.rows[..., 4] > 0).any())
     runtime = {".onnx": "onnxruntime", ".torchscript": "TorchScript"}.get(path.suffix, "torch.export")
     if not worst.within(limit):
         raise WeightsError(
@@ -225,6 +228,9 @@ def _checked(
             hint="Leave --half out." if facts.half else "Try another --format or --opset.",
         )
     told(f"parity: {runtime} against the model on {images} images: {worst} at most (allowed: {limit})")
+    if empty:
+        what = f"both found nothing above {settings.conf:g} on drawn pictures"
+        told(f"parity: {what}; --data compares on real ones")
     return file
 
 
@@ -311,6 +317,8 @@ def _compare_ap(
             hint="Leave --half out." if settings.half else "Try another --format.",
         )
     told(f"AP: {line} (allowed: {limit} apart)")
+    if max(ours, theirs) < LEAST_AP:
+        told("AP: so low that comparing it says nothing; the model hardly finds what is on these images")
 
 
 def _layout(facts: Facts, graph: Graph) -> str:

@@ -167,6 +167,7 @@ def test_what_differs_from_the_model_is_not_written(weights: Any, tmp_path: Path
     assert sorted(file.name for file in tmp_path.iterdir()) == [source.name, target.name]
 
 
+@pytest.mark.slow
 def test_half_a_file_takes_half_the_room(tmp_path: Path) -> None:
     source = write_model(tmp_path / "n.pt", build("yolo26n", 3), imgsz=64)
     sizes = [YOLO(source).export(half=half, **QUIET).stat().st_size for half in (False, True)]
@@ -184,11 +185,20 @@ def test_ap_of_file_and_model_are_compared(
     out = capsys.readouterr().out
     assert "AP: mAP50-95 of the file" in out
     assert "on 2 images" in out  # half of the four for validation
+    assert "so low that comparing it says nothing" in out  # the model is not trained
     assert "parity: TorchScript against the model on 2 images: boxes" in out
     other = write_model(tmp_path / "other.pt", build("gelan-t", 5))
     with pytest.raises(DataError, match="names 3 classes, but the model has 5"):
         YOLO(other).export(data=data, imgsz=64, workers=0, **QUIET)
     assert not other.with_suffix(".torchscript").exists()
+
+
+@pytest.mark.slow
+def test_a_comparison_of_nothing_is_told(weights: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxscript", reason=NEEDS_ONNX)
+    words = ["export", str(weights("gelan-t")), "--format", "onnx", "--opset", "17", "--device", "cpu"]
+    assert main([*words, "--nms", "--conf", "0.999"]) == 0
+    assert "both found nothing above 0.999 on drawn pictures" in capsys.readouterr().out
 
 
 def test_a_file_says_what_it_is(weights: Any) -> None:
@@ -211,6 +221,7 @@ def test_facts_of_other_programs_are_understood() -> None:
         facts_of({"stride": "32"}, Path("theirs.onnx"))
 
 
+@pytest.mark.slow
 def test_official_flags_export(weights: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxscript", reason=NEEDS_ONNX)
     source = weights("yolov9-t")

@@ -43,7 +43,7 @@ class Difference(NamedTuple):
 FULL = Difference(boxes=0.05, scores=1e-3)
 """Most that 32 bits may differ: runtimes add up in different orders."""
 
-HALF = Difference(boxes=8.0, scores=5e-2)
+HALF = Difference(boxes=2.0, scores=2e-2)
 """Most that 16 bits may differ from 32."""
 
 TIE = 1e-6  # scores this near are taken for equal
