@@ -18,8 +18,8 @@ LAYERS = (
     ("train", "val", "predict", "report", "export"),
     (
         "advising", "api", "benchmarking", "certify", "checking", "children", "cli", "comparing",
-        "conversion", "demo", "downloads", "exporting", "launching", "planning", "reporting", "running",
-        "tune", "watching", "__init__", "__main__",
+        "conversion", "demo", "downloads", "exporting", "functions", "launching", "planning", "reporting",
+        "running", "tune", "watching", "__init__", "__main__",
     ),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

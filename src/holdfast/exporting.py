@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.errors import SettingsError, WeightsError
+from holdfast.running import Say, located
 from holdfast.settings import ExportSettings
-from holdfast.settings.components import usable_cores
+from holdfast.settings.types import usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from holdfast.load import LoadedModel
     from holdfast.models.detector import Detector
     from holdfast.models.exported import Exported, Facts
-
-Say = Callable[[str], None]
 
 LEAST_AP = 0.01
 AP_LIMIT, AP_LIMIT_ROUGH = 0.005, 0.02  # most that AP may differ; the second in 16 bits, or with suppression
@@ -53,15 +51,13 @@ def run_export(
     """
     settings.require("model")
     from holdfast.devices import choose_device
-    from holdfast.downloads import weights_folder
     from holdfast.export.graph import Graph
     from holdfast.load import load_model
-    from holdfast.weights.release import locate
 
     told = say if settings.verbose else _silent
     for note in settings.notes:
         told(note)
-    source = locate(settings.model, weights_folder())
+    source = located(settings.model)
     loaded = loaded or load_model(source)
     nms = None if settings.end2end is None else not settings.end2end
     model = copy.deepcopy(loaded.model.deploy(nms=nms))
@@ -99,6 +95,9 @@ def _suppression(settings: ExportSettings, graph: Graph, told: Say) -> Suppressi
     from holdfast.export.suppress import Suppression
 
     if not settings.nms:
+        idle = [key for key in ("conf", "agnostic_nms") if key in settings.given()]
+        if idle:
+            told(f"{', '.join(idle)}: without effect, as nothing is suppressed in the file; add --nms")
         return None
     if graph.end_to_end:
         told("nms: nothing to do, as this branch needs no suppression; --end2end no takes the other one")

@@ -91,7 +91,7 @@ def run_val(
     if loaded is None:
         loaded = opened(located(settings.model), dnn=settings.dnn)
         say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
-    settings = at_trained_size(settings, loaded)
+    settings = fitted(settings, loaded)
     return validate_settings(
         settings,
         model=loaded.model,
@@ -113,7 +113,7 @@ def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, st
     loaded = opened(located(settings.model), dnn=settings.dnn)
     say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     count, folder = 0, ""
-    for result in predict(at_trained_size(settings, loaded), loaded.model, None, True, say):
+    for result in predict(fitted(settings, loaded), loaded.model, None, True, say):
         count, folder = count + 1, str(result.save_dir or "")
     return count, folder
 
@@ -176,22 +176,40 @@ def _with_located(settings: TrainSettings, *keys: str) -> TrainSettings:
     return settings.replace(**changes) if changes else settings
 
 
-def at_trained_size(settings: AnySettings, loaded: LoadedModel | LoadedFile) -> AnySettings:
-    """Returns settings whose `imgsz` is what the weights were trained at, unless it was given by hand.
+def fitted(settings: AnySettings, loaded: LoadedModel | LoadedFile) -> AnySettings:
+    """Returns settings for what is loaded: its input size, where none is given by hand; a file's device.
 
     Raises:
-        SettingsError: an exported file takes another size only.
+        SettingsError: an exported file, which can be run in one way only, and another was asked for.
     """
-    fixed = loaded.model.fixed_size
-    if fixed is not None and "imgsz" in settings.given() and settings.imgsz != max(fixed):
-        raise SettingsError(
-            f"{settings.model} takes {fixed[0]}x{fixed[1]} only, so imgsz={settings.imgsz} is not possible.",
-            hint="Leave --imgsz out, or export with --dynamic.",
-        )
+    from holdfast.load import LoadedFile
+
+    if isinstance(loaded, LoadedFile):
+        settings = _run_as_file(settings, loaded.model)
     side = loaded.imgsz or loaded.model.own_imgsz
     if side is None or "imgsz" in settings.given():
         return settings
     return settings.replace(imgsz=side)
+
+
+def _run_as_file(settings: AnySettings, file: Exported) -> AnySettings:
+    """Returns settings with the device on which a file is run; size and precision are the file's too."""
+    size, device, asked = file.fixed_size, file.facts.device, settings.given()
+    wrong, hint = "", ""
+    if size is not None and "imgsz" in asked and settings.imgsz != max(size):
+        wrong = f"takes {size[0]}x{size[1]} only, so imgsz={settings.imgsz}"
+        hint = "Leave --imgsz out, or export with --dynamic."
+    elif size is not None and size[0] != size[1] and isinstance(settings, ValSettings):
+        wrong = f"takes {size[0]}x{size[1]}, and AP is measured on squares, so validating it"
+        hint = "Export with one --imgsz, or with --dynamic."
+    elif settings.half is True and not file.facts.half:
+        wrong, hint = "computes in 32 bits, so half=True", "Leave --half out here, and export with it."
+    elif settings.device and (settings.device == "cpu") != (device == "cpu"):
+        wrong = f"is run on {device}, so device={settings.device}"
+        hint = "Leave --device out; 'holdfast export --format torchscript --device 0' writes for a GPU."
+    if wrong:
+        raise SettingsError(f"{settings.model} {wrong} is not possible.", hint=hint)
+    return settings.replace(device=device.removeprefix("cuda:"), half=False)  # it converts its input itself
 
 
 def predict(

@@ -210,6 +210,19 @@ def test_a_file_says_what_it_is(weights: Any) -> None:
     assert (facts.names, facts.stride, facts.imgsz, facts.task) == (NAMES, 32, (64, 96), "detect")
 
 
+def test_onnx_recorded_on_a_gpu_runs_without_one(weights: Any) -> None:
+    onnx = pytest.importorskip("onnx", reason=NEEDS_ONNX)
+    pytest.importorskip("onnxruntime", reason=NEEDS_ONNX)
+    path = YOLO(weights("gelan-t")).export(format="onnx", opset=17, **QUIET)
+    program = onnx.load(path)
+    told = {entry.key: entry.value for entry in program.metadata_props}
+    onnx.helper.set_model_props(program, {**told, "device": "cuda:0"})
+    onnx.save(program, path)
+    picture = np.zeros((64, 64, 3), np.uint8)
+    for dnn in (False, True):
+        assert len(YOLO(path).predict(picture, dnn=dnn, verbose=False)) == 1
+
+
 def test_facts_of_other_programs_are_understood() -> None:
     told = {"names": "{0: 'cat'}", "stride": "32", "imgsz": "[320, 640]", "task": "detect", "batch": "1",
             "args": "{'dynamic': True, 'half': False}"}  # fmt: skip
@@ -275,6 +288,8 @@ def test_exported_files_do_nothing_else(weights: Any, tmp_path: Path) -> None:
         (lambda: YOLO(program), "may unpickle parts"),
         (lambda: model.predict(picture, imgsz=96, **QUIET), "takes 64x64 only, so imgsz=96"),
         (lambda: model.predict(picture, nms=True, **QUIET), "holds one branch"),
+        (lambda: model.predict(picture, half=True, **QUIET), "computes in 32 bits, so half=True"),
+        (lambda: model.predict(picture, device=0, verbose=False), "is run on cpu, so device=0"),
         (lambda: model.predict(picture, dnn=True, **QUIET), "dnn runs ONNX files"),
         (lambda: YOLO(source).predict(picture, dnn=True, **QUIET), "dnn runs ONNX files"),
         (lambda: YOLO(tmp_path / "gone.torchscript"), "There is no exported file"),

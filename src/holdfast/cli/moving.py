@@ -32,7 +32,9 @@ python compat/export.py --img 640 640 --weights runs/train/yolov9-s-64b/weights/
 branch or two, is
 the model's. Where nothing is said, the defaults are the official ones (SGD, the high augmentation, mosaic to
 the end;
-`train` takes the low augmentation). Every key of the native verb works in these scripts too."""
+`train` takes the low augmentation). Two defaults of `export` differ: the input size is that of the weights,
+and ONNX has the operator set that torch writes, not 12. Every key of the native verb works in these scripts
+too."""
 
 _ULTRALYTICS = """
 ## From Ultralytics

@@ -13,7 +13,7 @@ import ast
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Facts:
         batch: images per call; any number where `dynamic`.
         dynamic: whether batch, height and width are free.
         half: whether the input is float16.
-        device: what the graph was recorded on; matters to TorchScript only.
+        device: where it is run: what a graph of torch was recorded on, the CPU for ONNX.
         task: what the network does.
         description: which model it is and who wrote it.
         suppression: what was done inside the file, in words; empty where nothing was.
@@ -186,7 +186,7 @@ def _with_onnxruntime(path: Path) -> Exported:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as fault:  # its exceptions have no common base
         raise _unreadable(path, fault) from fault
-    facts = facts_of(session.get_modelmeta().custom_metadata_map, path)
+    facts = replace(facts_of(session.get_modelmeta().custom_metadata_map, path), device="cpu")
     (first, *_), outputs = session.get_inputs(), session.get_outputs()
     if len(outputs) != 1:
         raise WeightsError(
@@ -204,7 +204,7 @@ def _with_onnxruntime(path: Path) -> Exported:
 def _with_opencv(path: Path) -> Exported:
     import cv2
 
-    facts = facts_of(onnx_metadata(path), path)
+    facts = replace(facts_of(onnx_metadata(path), path), device="cpu")
     try:
         net = cv2.dnn.readNetFromONNX(str(path))
     except cv2.error as fault:
