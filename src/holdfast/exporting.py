@@ -81,10 +81,6 @@ def run_export(
             if settings.data:
                 _compare_ap(file, path, model, facts, settings, suppression, told)
             os.replace(draft, path)
-        except OSError as fault:
-            raise WeightsError(
-                f"{path}: cannot be written ({fault.strerror}).", hint="Choose a folder you may write to."
-            ) from fault
         finally:
             draft.unlink(missing_ok=True)
         told(f"{path}: {how}, {_layout(facts, graph)}, {path.stat().st_size:,} bytes")
@@ -163,11 +159,23 @@ def _target(settings: ExportSettings, source: str | Path, model: Detector, form:
 def _write(
     path: Path, graph: Graph, facts: Facts, settings: ExportSettings, suppression: Suppression | None
 ) -> str:
-    """Writes a file, and returns what it is in words."""
+    """Writes a file, and returns what it is in words.
+
+    Raises:
+        WeightsError: the folder takes no files, or the network cannot be written.
+        SettingsError: an operator set that cannot be.
+    """
     import torch
 
     from holdfast.export.write import write_onnx, write_pt2, write_torchscript
 
+    try:
+        path.touch()  # so that no writer of torch has to say it
+    except OSError as fault:
+        raise WeightsError(
+            f"Nothing can be written into '{path.parent}' ({fault.strerror}).",
+            hint="Give --file in a folder you may write to.",
+        ) from fault
     count = max(facts.batch, 2) if facts.dynamic else facts.batch  # torch.export takes a 1 for a constant
     example = torch.zeros(count, 3, *facts.imgsz, device=facts.device)
     example = example.half() if facts.half else example

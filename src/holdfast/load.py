@@ -88,7 +88,8 @@ def load_exported(path: str | Path, *, dnn: bool = False) -> LoadedFile:
     facts = model.facts
     runtime = "TorchScript" if path.suffix.lower() == ".torchscript" else "OpenCV" if dnn else "onnxruntime"
     inside = f", suppression inside: {facts.suppression}" if facts.suppression else ""
-    return LoadedFile(model, f"run by {runtime} on {facts.device}{inside}", max(facts.imgsz))
+    bits = " in 16 bits" if facts.half else ""
+    return LoadedFile(model, f"run by {runtime} on {facts.device}{bits}{inside}", max(facts.imgsz))
 
 
 def load_model(

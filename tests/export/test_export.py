@@ -293,6 +293,7 @@ def test_exported_files_do_nothing_else(weights: Any, tmp_path: Path) -> None:
         (lambda: model.predict(picture, dnn=True, **QUIET), "dnn runs ONNX files"),
         (lambda: YOLO(source).predict(picture, dnn=True, **QUIET), "dnn runs ONNX files"),
         (lambda: YOLO(tmp_path / "gone.torchscript"), "There is no exported file"),
+        (lambda: YOLO(source).export(file="/proc/a.torchscript", **QUIET), "can be written into '/proc'"),
     ]
     for suffix in (".onnx", ".torchscript"):
         damaged = tmp_path / f"damaged{suffix}"
