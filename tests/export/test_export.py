@@ -278,6 +278,16 @@ def test_attention_needs_a_newer_onnx(weights: Any) -> None:
         YOLO(weights("yolo26n")).export(format="onnx", opset=12, **QUIET)
 
 
+@pytest.mark.slow
+def test_a_version_that_torch_does_not_write_is_one_sentence(
+    weights: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript", reason=NEEDS_ONNX)
+    with pytest.raises(SettingsError, match="opset 30"):
+        YOLO(weights("yolo26n")).export(format="onnx", opset=30, **QUIET)
+    assert capfd.readouterr().err == ""
+
+
 def test_exported_files_do_nothing_else(weights: Any, tmp_path: Path) -> None:
     source = weights("gelan-t")
     script, program = YOLO(source).export(**QUIET), tmp_path / "program.pt2"

@@ -106,13 +106,14 @@ def write_onnx(
                 torch.onnx.export(
                     graph, (example,), str(path), dynamo=False, do_constant_folding=simplify, **common
                 )
-    except torch.onnx.errors.OnnxExporterError as fault:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)  # a version that torch does not know leaves operators of another
+    except (torch.onnx.errors.OnnxExporterError, onnx.checker.ValidationError) as fault:
         version = f" of opset {opset}" if opset else ""
         raise SettingsError(
             f"{graph.model.name} cannot be written as ONNX{version} ({_line(fault)}).",
             hint="Leave --opset out." if opset else "Give --format torchscript.",
         ) from fault
-    model = onnx.load(path)
     if suppression is not None:
         model = with_suppression(model, suppression, classes=len(facts.names))
     onnx.helper.set_model_props(model, facts.texts())
@@ -145,13 +146,15 @@ def _line(fault: Exception) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps torch's notices to its own developers, on deprecated parts and on packages it looks for, out."""
-    logger = logging.getLogger("torch.onnx._internal.exporter")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx._internal.exporter", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             for kind in (DeprecationWarning, FutureWarning, UserWarning, TracerWarning):
                 warnings.simplefilter("ignore", kind)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
