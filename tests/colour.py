@@ -20,6 +20,7 @@ class ColourDetector(nn.Module):
     reg_max = 1
     deployed = False
     outputs = answers = DetectOutputs
+    fixed_size = None
     needs = BOXES
 
     def __init__(self) -> None:

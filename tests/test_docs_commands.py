@@ -65,8 +65,7 @@ def read(words: list[str]) -> None:
     """Checks the keys and values of a command, without running it."""
     if words[0] == "python":
         program = Path(words[1]).stem
-        if PROGRAMS[program].verb:
-            compat.read(program, words[2:], say=lambda text: None)
+        compat.read(program, words[2:], say=lambda text: None)
         return
     assert words[0] == "holdfast", words
     verb, *rest = native(words)
@@ -105,6 +104,9 @@ def cheap(words: list[str], keys: set[str], epochs: int) -> list[str]:
 
 def run(words: list[str], epochs: int) -> None:
     """Runs a command in its cheap form; one that resumes goes on until `epochs`."""
+    if any("onnx" in word for word in words):
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package, reason="the extra 'export' is not installed")
     if words[0] == "python":
         program = Path(words[1]).stem
         kind = getattr(settings, f"{PROGRAMS[program].verb.capitalize()}Settings")

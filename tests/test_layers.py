@@ -15,11 +15,11 @@ LAYERS = (
     ("nn",),
     ("models", "losses", "data", "evaluate", "weights"),
     ("post", "load", "loggers", "devices", "runs", "memory", "health"),
-    ("train", "val", "predict", "report"),
+    ("train", "val", "predict", "report", "export"),
     (
         "advising", "api", "benchmarking", "certify", "checking", "children", "cli", "comparing",
-        "conversion", "demo", "downloads", "launching", "planning", "reporting", "running", "tune",
-        "watching", "__init__", "__main__",
+        "conversion", "demo", "downloads", "exporting", "functions", "launching", "planning", "reporting",
+        "running", "tune", "watching", "__init__", "__main__",
     ),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

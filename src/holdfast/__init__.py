@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.api import YOLO, advise, check, convert, download, resume
+    from holdfast.api import YOLO
+    from holdfast.functions import advise, check, convert, download, resume
 
 __all__ = ["YOLO", "__version__", "advise", "check", "convert", "download", "resume"]
 
@@ -14,10 +15,14 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     """Imports the facade when it is first asked for (PEP 562), so that `import holdfast` stays light."""
-    if name in ("YOLO", "advise", "check", "convert", "download", "resume"):
-        from holdfast import api
+    if name == "YOLO":
+        from holdfast.api import YOLO
 
-        return getattr(api, name)
+        return YOLO
+    if name in ("advise", "check", "convert", "download", "resume"):
+        from holdfast import functions
+
+        return getattr(functions, name)
     raise AttributeError(f"module 'holdfast' has no attribute '{name}'")
 
 

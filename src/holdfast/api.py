@@ -1,4 +1,4 @@
-"""What Python users import: the `YOLO` object, and functions for verbs that need no model.
+"""The `YOLO` object: a model, and the verbs it stands for.
 
 Unusual: thin on purpose; `running.py` and the other doors do the work. torch comes with the first model, not
 with this module.
@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from holdfast.errors import SettingsError
-from holdfast.running import Say, at_trained_size, located, predict, run_train, run_val
+from holdfast.running import Say, fitted, located, opened, predict, run_train, run_val
 from holdfast.settings import (
-    AdviseSettings,
     BenchmarkSettings,
-    CheckSettings,
-    ConvertSettings,
-    DownloadSettings,
+    ExportSettings,
     PlanSettings,
     PredictSettings,
     TrainSettings,
@@ -32,12 +29,10 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.benchmarking import Row
-    from holdfast.data.check import Inspection
-    from holdfast.health.records import Finding
-    from holdfast.load import LoadedModel
+    from holdfast.load import LoadedFile, LoadedModel
     from holdfast.models.detector import Detector
+    from holdfast.models.exported import Exported
     from holdfast.post.results import Results
-    from holdfast.train.finish import TrainResult
     from holdfast.train.plan import MemoryPlan
     from holdfast.tune.search import TuneResult
 
@@ -50,7 +45,8 @@ class YOLO:
 
     Args:
         model: a model name for random weights (`yolov9-t`, `yolov9-s.yaml`), or a weight file of ours, of the
-            official YOLOv9 program or of Ultralytics.
+            official YOLOv9 program or of Ultralytics; or an exported `.onnx` or `.torchscript` file, which
+            only detects and validates.
         task: what the model must do: `detect`, `segment`, `pose`, `obb` or `classify`; None takes any.
         verbose: print what was loaded.
 
@@ -68,34 +64,44 @@ class YOLO:
         self._adopt(model)
         if task not in (None, self.task):
             raise SettingsError(
-                f"{self.model.name} is a model for the task '{self.task}', not '{task}'.",
+                f"{self._loaded.model.name} is a model for the task '{self.task}', not '{task}'.",
                 hint="Leave the task out, or name a model of it.",
             )
         if verbose:
-            self._say(f"{self.model.name}: {self._loaded.origin}")
+            self._say(f"{self._loaded.model.name}: {self._loaded.origin}")
 
     def _adopt(self, source: str | Path) -> None:
-        from holdfast.load import load_model
-
         source = located(source)
-        self._loaded: LoadedModel = load_model(source)
-        self._source, self._weights = str(source), ""
+        self._loaded: LoadedModel | LoadedFile = opened(source)
+        self._source, self._weights, self._by_dnn = str(source), "", False
         self._folded: dict[tuple[torch.device, torch.dtype, bool | None], Detector] = {}
 
     @property
     def model(self) -> Detector:
-        """The torch module."""
-        return self._loaded.model
+        """The torch module.
+
+        Raises:
+            WeightsError: the object holds an exported file, which has none.
+        """
+        return self._own.model
+
+    @property
+    def _own(self) -> LoadedModel:
+        from holdfast.load import LoadedModel, load_model
+
+        if isinstance(self._loaded, LoadedModel):
+            return self._loaded
+        return load_model(self._source)  # which says that there is no module in an exported file
 
     @property
     def names(self) -> dict[int, str]:
         """Class names by number."""
-        return self.model.names
+        return self._loaded.model.names
 
     @property
     def task(self) -> str:
         """What the model does, one of `TASKS`."""
-        return self.model.task
+        return self._loaded.model.task
 
     @property
     def device(self) -> torch.device:
@@ -125,7 +131,7 @@ class YOLO:
 
         Detection and validation fold on their own; this is for what is saved or taken out as a torch module.
         """
-        self._loaded, self._folded = replace(self._loaded, model=self.model.deploy()), {}
+        self._loaded, self._folded = replace(self._own, model=self.model.deploy()), {}
         return self
 
     def save(self, filename: str | Path = "saved_model.pt") -> Path:
@@ -232,7 +238,27 @@ class YOLO:
         from holdfast.benchmarking import run_benchmark
 
         settings = BenchmarkSettings(**{"model": self._source, **keys})
-        return run_benchmark(settings, loaded=self._loaded, say=self._say)
+        return run_benchmark(settings, loaded=self._own, say=self._say)
+
+    def export(self, **keys: Any) -> Path:
+        """Writes a file for other runtimes as `holdfast export` does, and checks it against this model.
+
+        Args:
+            keys: keys of `holdfast export`, such as `format="onnx"`, `imgsz`, `dynamic` and `half`.
+
+        Returns:
+            The file.
+
+        Raises:
+            SettingsError: a combination that cannot be, or several formats.
+            WeightsError: the model cannot be written, or the file does not say what the model says.
+        """
+        from holdfast.exporting import run_export
+
+        settings = ExportSettings(**{"model": self._source, **tidy(ExportSettings, keys)})
+        if len(settings.format) > 1:
+            raise SettingsError("YOLO.export writes one file.", hint="Call it once for each format.")
+        return run_export(settings, loaded=self._own, say=self._say)[0]
 
     def val(self, **keys: Any) -> Any:
         """Measures as `holdfast val` does.
@@ -246,7 +272,7 @@ class YOLO:
             `ClassifyMetrics` (`top1`, `top5`). Each has `results_dict` and `fitness`.
         """
         settings = ValSettings(**{"model": self._source, **tidy(ValSettings, keys)})
-        return run_val(settings, loaded=self._loaded, say=self._say).metrics
+        return run_val(settings, loaded=self._run_by(settings), say=self._say).metrics
 
     @overload
     def predict(self, source: Any = ..., stream: Literal[False] = ..., **keys: Any) -> list[Results]: ...
@@ -271,15 +297,25 @@ class YOLO:
         values.setdefault("save", False)
         if isinstance(source, str | Path):
             values["source"], source = str(source), None
-        settings = at_trained_size(PredictSettings(**values), self._loaded)
+        settings = PredictSettings(**values)
+        settings = fitted(settings, self._run_by(settings))
         return predict(settings, self._network(settings), source, stream, self._say)
 
     __call__ = predict
 
-    def _network(self, settings: PredictSettings) -> Detector:
+    def _run_by(self, settings: PredictSettings | ValSettings) -> LoadedModel | LoadedFile:
+        """What is loaded, run by the runtime that `settings` ask for."""
+        if settings.dnn != self._by_dnn:
+            self._loaded, self._by_dnn = opened(self._source, dnn=settings.dnn), settings.dnn
+        return self._loaded
+
+    def _network(self, settings: PredictSettings) -> Detector | Exported:
         """The folded model where and as `settings` want it, made once: calls in a loop fold nothing again."""
         from holdfast.devices import choose_device, choose_inference_precision
+        from holdfast.load import LoadedFile
 
+        if isinstance(self._loaded, LoadedFile):
+            return self._loaded.model
         device = choose_device(settings.device).device
         dtype = choose_inference_precision(device, settings.half).dtype
         key = (device, dtype, settings.nms)
@@ -289,102 +325,3 @@ class YOLO:
                 folded = copy.deepcopy(folded)
             self._folded[key] = folded.to(device, dtype)
         return self._folded[key]
-
-
-def resume(run: str | Path | None = None, *, say: Say = print, **keys: Any) -> TrainResult:
-    """Goes on with a training as `holdfast resume` does.
-
-    Args:
-        run: a run folder or a checkpoint; None takes the newest run of `project`.
-        say: where lines go.
-        keys: keys of `holdfast train` that may change, such as `epochs`, `device`, `workers` and `data`.
-
-    Returns:
-        What the finished run leaves.
-
-    Raises:
-        SettingsError: a key that may not change, or a run that has finished.
-        WeightsError: a checkpoint that cannot be used.
-    """
-    return run_train(TrainSettings(**{**keys, "resume": True if run is None else str(run)}), say=say)
-
-
-def check(data: str | Path, *, say: Say = print, **keys: Any) -> Inspection:
-    """Looks for what is wrong with a data set as `holdfast check` does.
-
-    Args:
-        data: data.yaml, or its folder.
-        say: where the findings are told.
-        keys: further keys of `holdfast check`, such as `fix="cleaned"`.
-
-    Returns:
-        The findings; `exit_code` is 0 when nothing is wrong, 1 for warnings, 2 when it cannot be trained on.
-
-    Raises:
-        SettingsError: a folder that cannot be written to.
-    """
-    from holdfast.checking import run_check
-
-    return run_check(CheckSettings(data=str(data), **keys), say=say)
-
-
-def advise(run: str | Path = "", *, say: Say = print, **keys: Any) -> list[Finding]:
-    """Says what would make a training better as `holdfast advise` does.
-
-    Args:
-        run: the folder of the run; empty takes the newest.
-        say: where the advice is told.
-        keys: further keys of `holdfast advise`, such as `project`.
-
-    Returns:
-        The findings with their evidence, the greatest expected gain first.
-
-    Raises:
-        SettingsError: there is no such run.
-    """
-    from holdfast.advising import run_advise
-
-    return run_advise(AdviseSettings(run=str(run), **keys), say=say)
-
-
-def convert(source: str | Path, target: str | Path, *, say: Say = print, **keys: Any) -> Path:
-    """Writes a weight file in another form as `holdfast convert` does.
-
-    Args:
-        source: a weight file, ours or an official one.
-        target: the file to write, `.safetensors` or `.pt`.
-        say: where the line about the outcome goes.
-        keys: further keys of `holdfast convert`, such as `form="official"`.
-
-    Returns:
-        The file.
-
-    Raises:
-        SettingsError: a target that cannot be, or is there already.
-        WeightsError: a source that cannot be read, or a target that cannot be written.
-    """
-    from holdfast.conversion import run_convert
-
-    return run_convert(ConvertSettings(source=str(source), target=str(target), **keys), say=say)
-
-
-def download(name: str, *, say: Say = print, **keys: Any) -> Path:
-    """Downloads a released weight file as `holdfast download` does, unless it is there already.
-
-    Args:
-        name: `yolo26n` or `yolo26n.pt`.
-        say: where the licence, the address and the outcome are told.
-        keys: further keys of `holdfast download`, such as `folder`.
-
-    Returns:
-        The file.
-
-    Raises:
-        SettingsError: nobody released a file of that name.
-        WeightsError: it cannot be had, or is not what was released.
-    """
-    from holdfast.downloads import run_download
-
-    return run_download(DownloadSettings(names=(name,), **keys), say=say)[0]
-
-

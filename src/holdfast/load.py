@@ -20,6 +20,7 @@ from torch import Tensor
 
 from holdfast.errors import SettingsError, WeightsError
 from holdfast.models.detector import Detector
+from holdfast.models.exported import Exported, is_exported, open_exported
 from holdfast.models.registry import build, finds_keypoints, from_header, recognise, resolve, tasks
 from holdfast.weights.digest import is_intact
 from holdfast.weights.official import OfficialCheckpoint, keypoint_shape, read_official
@@ -52,6 +53,45 @@ class LoadedModel:
     imgsz: int | None = None
 
 
+@dataclass(frozen=True)
+class LoadedFile:
+    """An exported file, which validates and detects and can do nothing else.
+
+    Attributes:
+        model: the network.
+        origin: one phrase for people.
+        imgsz: input size the file prefers, or takes only.
+    """
+
+    model: Exported
+    origin: str
+    imgsz: int | None
+
+
+def load_exported(path: str | Path, *, dnn: bool = False) -> LoadedFile:
+    """Opens an exported `.onnx` or `.torchscript` file.
+
+    Args:
+        dnn: run ONNX by OpenCV instead of onnxruntime.
+
+    Raises:
+        WeightsError: missing, damaged, or of a kind that is not opened.
+        MissingExtraError: its runtime is not installed.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".pt2":
+        raise WeightsError(
+            f"{path}: torch may unpickle parts of such a file, so it is not opened here.",
+            hint="Give the .onnx or .torchscript file; torch.export.load opens this one.",
+        )
+    model = open_exported(path, dnn=dnn)
+    facts = model.facts
+    runtime = "TorchScript" if path.suffix.lower() == ".torchscript" else "OpenCV" if dnn else "onnxruntime"
+    inside = f", suppression inside: {facts.suppression}" if facts.suppression else ""
+    bits = " in 16 bits" if facts.half else ""
+    return LoadedFile(model, f"run by {runtime} on {facts.device}{bits}{inside}", max(facts.imgsz))
+
+
 def load_model(
     source: str | Path,
     *,
@@ -74,6 +114,12 @@ def load_model(
         SettingsError: `source` is neither a file nor a model name.
         WeightsError: the file is missing, damaged, unsafe or holds another kind of model.
     """
+    for given in (source, weights):
+        if given is not None and is_exported(given):
+            raise WeightsError(
+                f"{given}: an exported file only detects and validates.",
+                hint="Give the weight file that it was made from.",
+            )
     if weights is not None:
         giver = load_model(weights)  # with its own classes: only what it really holds is counted as moved
         named = not Path(source).is_file()

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from holdfast.errors import SettingsError
 from holdfast.settings import PredictSettings, TrainSettings, ValSettings
 
 if TYPE_CHECKING:
-
-    from holdfast.load import LoadedModel
+    from holdfast.load import LoadedFile, LoadedModel
     from holdfast.models.detector import Detector
+    from holdfast.models.exported import Exported
     from holdfast.post.results import Results
     from holdfast.train.finish import TrainResult
     from holdfast.val.run import ValResult
@@ -72,7 +73,9 @@ def train_here(
     )
 
 
-def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Say = print) -> ValResult:
+def run_val(
+    settings: ValSettings, *, loaded: LoadedModel | LoadedFile | None = None, say: Say = print
+) -> ValResult:
     """Runs `holdfast val`; `loaded` spares loading what is there already.
 
     Without `data`, a model that was trained here is validated on what it was trained with.
@@ -82,14 +85,13 @@ def run_val(settings: ValSettings, *, loaded: LoadedModel | None = None, say: Sa
     settings.require("data")
     settings = _with_data(settings)
     from holdfast.downloads import images_folder, index_folder
-    from holdfast.load import load_model
     from holdfast.report.run import validation
     from holdfast.val.run import validate_settings
 
     if loaded is None:
-        loaded = load_model(located(settings.model))
+        loaded = opened(located(settings.model), dnn=settings.dnn)
         say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
-    settings = at_trained_size(settings, loaded)
+    settings = fitted(settings, loaded)
     return validate_settings(
         settings,
         model=loaded.model,
@@ -108,12 +110,10 @@ def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, st
         Number of pictures read, and the folder written to (empty when nothing was).
     """
     settings.require("model", "source")
-    from holdfast.load import load_model
-
-    loaded = load_model(located(settings.model))
+    loaded = opened(located(settings.model), dnn=settings.dnn)
     say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     count, folder = 0, ""
-    for result in predict(at_trained_size(settings, loaded), loaded.model, None, True, say):
+    for result in predict(fitted(settings, loaded), loaded.model, None, True, say):
         count, folder = count + 1, str(result.save_dir or "")
     return count, folder
 
@@ -124,6 +124,25 @@ def located(source: str | Path) -> str | Path:
     from holdfast.weights.release import locate
 
     return locate(source, weights_folder())
+
+
+def opened(source: str | Path, *, dnn: bool = False) -> LoadedModel | LoadedFile:
+    """A model from a name or a weight file, or an exported file.
+
+    Raises:
+        SettingsError: OpenCV was asked for something else than an exported file.
+    """
+    from holdfast.load import load_exported, load_model
+    from holdfast.models.exported import is_exported
+
+    if is_exported(source):
+        return load_exported(source, dnn=dnn)
+    if dnn:
+        raise SettingsError(
+            f"dnn runs ONNX files by OpenCV, and {source} is none.",
+            hint=f"Type 'holdfast export {source} --format onnx' first, or leave --dnn out.",
+        )
+    return load_model(source)
 
 
 def _on_trained_data(settings: ValSettings) -> ValSettings:
@@ -157,16 +176,44 @@ def _with_located(settings: TrainSettings, *keys: str) -> TrainSettings:
     return settings.replace(**changes) if changes else settings
 
 
-def at_trained_size(settings: AnySettings, loaded: LoadedModel) -> AnySettings:
-    """Returns settings whose `imgsz` is what the weights were trained at, unless it was given by hand."""
+def fitted(settings: AnySettings, loaded: LoadedModel | LoadedFile) -> AnySettings:
+    """Returns settings for what is loaded: its input size, where none is given by hand; a file's device.
+
+    Raises:
+        SettingsError: an exported file, which can be run in one way only, and another was asked for.
+    """
+    from holdfast.load import LoadedFile
+
+    if isinstance(loaded, LoadedFile):
+        settings = _run_as_file(settings, loaded.model)
     side = loaded.imgsz or loaded.model.own_imgsz
     if side is None or "imgsz" in settings.given():
         return settings
     return settings.replace(imgsz=side)
 
 
+def _run_as_file(settings: AnySettings, file: Exported) -> AnySettings:
+    """Returns settings with the device on which a file is run; size and precision are the file's too."""
+    size, device, asked = file.fixed_size, file.facts.device, settings.given()
+    wrong, hint = "", ""
+    if size is not None and "imgsz" in asked and settings.imgsz != max(size):
+        wrong = f"takes {size[0]}x{size[1]} only, so imgsz={settings.imgsz}"
+        hint = "Leave --imgsz out, or export with --dynamic."
+    elif size is not None and size[0] != size[1] and isinstance(settings, ValSettings):
+        wrong = f"takes {size[0]}x{size[1]}, and AP is measured on squares, so validating it"
+        hint = "Export with one --imgsz, or with --dynamic."
+    elif settings.half is True and not file.facts.half:
+        wrong, hint = "computes in 32 bits, so half=True", "Leave --half out here, and export with it."
+    elif settings.device and (settings.device == "cpu") != (device == "cpu"):
+        wrong = f"is run on {device}, so device={settings.device}"
+        hint = "Leave --device out; 'holdfast export --format torchscript --device 0' writes for a GPU."
+    if wrong:
+        raise SettingsError(f"{settings.model} {wrong} is not possible.", hint=hint)
+    return settings.replace(device=device.removeprefix("cuda:"), half=False)  # it converts its input itself
+
+
 def predict(
-    settings: PredictSettings, model: Detector, source: Any, stream: bool, say: Say
+    settings: PredictSettings, model: Detector | Exported, source: Any, stream: bool, say: Say
 ) -> list[Results] | Iterator[Results]:
     from holdfast.predict.entry import predict_settings
 

@@ -16,14 +16,16 @@ from holdfast import YOLO
 from holdfast.data.index import build_index
 from holdfast.data.shapes import write_demo
 from holdfast.errors import SettingsError
-from holdfast.settings import PredictSettings, TrainSettings, ValSettings
+from holdfast.settings import ExportSettings, PredictSettings, TrainSettings, ValSettings
 from holdfast.settings.base import Settings
 from holdfast.settings.foreign import FOREIGN
 from holdfast.settings.types import usable_cores
 from holdfast.train.model import starting_model
 
 ROOT = Path(__file__).parents[2]
-KINDS: dict[str, type[Settings]] = {"train": TrainSettings, "val": ValSettings, "predict": PredictSettings}
+KINDS: dict[str, type[Settings]] = {
+    "train": TrainSettings, "val": ValSettings, "predict": PredictSettings, "export": ExportSettings,
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from holdfast.settings import (
     DemoSettings,
     DownloadSettings,
     EnvSettings,
+    ExportSettings,
     PlanSettings,
     PredictSettings,
     ReportSettings,
@@ -43,10 +44,11 @@ PLACES = {
     ReportSettings: "reporting.py",
     BenchmarkSettings: "benchmarking.py",
     CompareSettings: "comparing.py",
+    ExportSettings: "exporting.py",
     EnvSettings: "cli/environment.py",
 }
 # Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
-ELSEWHERE = {"hyp", "workers", "model", "source", "ranks", "supervise"}
+ELSEWHERE = {"dnn", "hyp", "workers", "model", "source", "ranks", "supervise"}
 
 
 @pytest.mark.parametrize("kind", PLACES)

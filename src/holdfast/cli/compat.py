@@ -40,7 +40,7 @@ def _run(program: str, words: list[str]) -> int:
         return 0
     settings = read(program, words)
     from holdfast import running
-    from holdfast.settings import PredictSettings, TrainSettings, TuneSettings, ValSettings
+    from holdfast.settings import ExportSettings, PredictSettings, TrainSettings, TuneSettings, ValSettings
 
     if isinstance(settings, TuneSettings):
         from holdfast.tune.search import run_tune
@@ -52,6 +52,10 @@ def _run(program: str, words: list[str]) -> int:
         running.run_val(settings)
     elif isinstance(settings, PredictSettings):
         running.run_predict(settings)
+    elif isinstance(settings, ExportSettings):
+        from holdfast.exporting import run_export
+
+        run_export(settings)
     return 0
 
 
@@ -64,28 +68,22 @@ def read(program: str, words: Sequence[str], *, say: Say = print) -> Settings:
         say: told what is read in another way than there, a line for each flag.
 
     Raises:
-        SettingsError: a flag that does not exist, needs a value, or cannot be followed; or a program without
-        a
-            counterpart.
+        SettingsError: a flag that does not exist, needs a value, or cannot be followed.
     """
     from holdfast.cli.parse import parse
     from holdfast.settings import TuneSettings
 
     known = PROGRAMS[program]
     native: list[str] = []
-    kind: type[Settings] | None = _kind(known) if known.verb else None
+    kind = _kind(known)
     for name, values in _chunks(words):
         flag = _flag(known, name)
-        if not known.verb:
-            continue
         if flag is None:
             native += [name, *values]
             continue
         if flag.key == "trials":
             kind = TuneSettings
         native += _translated(flag, name, values, say=lambda text: say(f"{program}: {text}"))
-    if kind is None:
-        raise SettingsError(known.text)
     keys = parse(kind, native)
     meant = {field_of(kind, key)[0]: value for key, value in keys.items() if not foreign(known.verb, key)}
     if meant.get("model") == "":
@@ -101,8 +99,6 @@ def help_text(program: str) -> str:
     """The flags of a program and what becomes of each."""
     known = PROGRAMS[program]
     lines = [f"Usage: python compat/{program}.py [--flag VALUE ...]", ""]
-    if not known.verb:
-        return "\n".join([*lines, known.text])
     lines += [f"  --{name:<18} {fate(flag)}" for name, flag in known.flags.items()]
     return "\n".join([*lines, "", f"Every key of 'holdfast {known.verb}' works here too."])
 
@@ -153,15 +149,12 @@ def _flag(program: Program, word: str) -> Flag | None:
     near = [known for known in program.flags if known.startswith(name)]
     if len(near) == 1:
         return program.flags[near[0]]
-    if program.verb:
-        try:
-            field_of(_kind(program), name)
-            return None
-        except SettingsError:
-            if not near:
-                raise
-    if not near:
-        raise SettingsError(f"There is no flag '{word}'.")
+    try:
+        field_of(_kind(program), name)
+        return None
+    except SettingsError:
+        if not near:
+            raise
     raise SettingsError(f"'{word}' may be any of {', '.join(f'--{known}' for known in near)}.")
 
 
@@ -188,7 +181,7 @@ def _translated(flag: Flag, word: str, values: list[str], *, say: Say) -> list[s
             raise SettingsError(f"{word} study is not possible here.", hint="Validate once for each --imgsz.")
         say(f"{word} speed: validates with conf 0.25 and iou 0.45; the last line has the time per image")
         return ["--conf=0.25", "--iou=0.45"]
-    if flag.key == "imgsz" and len(values) > 1:
+    if flag.key == "imgsz" and flag.fate == "mapped" and len(values) > 1:
         longer = max(values, key=lambda value: int(value) if value.isdecimal() else 0)
         if len(set(values)) > 1:
             say(f"{word} {' '.join(values)}: {flag.text}")

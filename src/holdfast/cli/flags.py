@@ -44,6 +44,9 @@ _EXAMPLES = {
     "env": ("holdfast env", "holdfast env --json"),
     "convert": ("holdfast convert yolo26n.pt yolo26n.safetensors",
                 "holdfast convert runs/train/exp/weights/best.pt official.pt --form official --half"),
+    "export": ("holdfast export runs/train/exp/weights/best.pt --format onnx",
+               "holdfast export yolo26n.pt --format onnx --dynamic --data data.yaml",
+               "holdfast export yolov9-s --format torchscript --half --device 0"),
     "download": ("holdfast download yolo26n",
                  "holdfast download yolov9-c gelan-c --folder weights"),
 }
@@ -153,7 +156,7 @@ def settings_page() -> str:
     ]
     verbs = (
         "Train", "Val", "Predict", "Demo", "Check", "Plan", "Watch", "Advise", "Report", "Compare",
-        "Benchmark", "Tune", "Certify", "Convert", "Download", "Env",
+        "Benchmark", "Tune", "Certify", "Convert", "Export", "Download", "Env",
     )  # fmt: skip
     for verb in verbs:
         kind = getattr(settings, f"{verb}Settings")

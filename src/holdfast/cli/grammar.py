@@ -12,10 +12,6 @@ from holdfast.errors import SettingsError
 
 TASKS = ("detect", "segment", "classify", "pose", "obb", "semantic", "depth")
 MODES: Mapping[str, str] = types.MappingProxyType({
-
-
-    "export": "Holdfast writes no ONNX or engine files yet; 'holdfast convert IN OUT --deploy' writes the "
-              "folded network.",
     "track": "Holdfast does not track yet; 'holdfast predict' detects in each frame.",
     "benchmark": "'holdfast val' prints AP and the milliseconds per image of a model.",
 })

@@ -214,6 +214,16 @@ def _convert(words: list[str]) -> None:
     run_convert(settings)
 
 
+def _export(words: list[str]) -> None:
+    from holdfast.cli.parse import parse
+    from holdfast.settings import ExportSettings
+
+    settings = ExportSettings(**parse(ExportSettings, words))
+    from holdfast.exporting import run_export
+
+    run_export(settings)
+
+
 def _download(words: list[str]) -> None:
     from holdfast.cli.parse import parse
     from holdfast.settings import DownloadSettings
@@ -303,6 +313,7 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int | None]]] = {
     "tune": ("Search for better training settings", _tune),
     "certify": ("Repeat and disturb a short training, and say whether it holds", _certify),
     "convert": ("Write a weight file in another form", _convert),
+    "export": ("Write a model for other runtimes (TorchScript, ONNX), and check the file", _export),
     "download": ("Download weight files that their authors released", _download),
     "models": ("List the models with their size and cost", _models),
     "env": ("Show what this machine offers, with warnings", _env),

@@ -25,13 +25,16 @@ python compat/train_dual.py --workers 8 --device 0 --batch 64 --data data.yaml -
     --min-items 0 --epochs 20 --close-mosaic 15
 python compat/val_dual.py --data data.yaml --img 640 --weights runs/train/yolov9-s-64b/weights/best.pt
 python compat/detect_dual.py --source photos --img 640 --weights runs/train/yolov9-s-64b/weights/best.pt
+python compat/export.py --img 640 640 --weights runs/train/yolov9-s-64b/weights/best.pt --include onnx
 ```
 
 `train_dual`, `val_dual` and `detect_dual` are also there as `train`, `val` and `detect`; the difference, one
 branch or two, is
 the model's. Where nothing is said, the defaults are the official ones (SGD, the high augmentation, mosaic to
 the end;
-`train` takes the low augmentation). Every key of the native verb works in these scripts too."""
+`train` takes the low augmentation). Two defaults of `export` differ: the input size is that of the weights,
+and ONNX has the operator set that torch writes, not 12. Every key of the native verb works in these scripts
+too."""
 
 _ULTRALYTICS = """
 ## From Ultralytics
@@ -62,10 +65,6 @@ def moving_page() -> str:
             continue
         shown.add(id(program.flags))
         lines += ["", f"### {name}", ""]
-        if not program.verb:
-            flags = ", ".join(f"`--{flag}`" for flag in program.flags)
-            lines += [program.text, "", f"Its flags: {flags}."]
-            continue
         lines += ["| flag | here |", "|---|---|"]
         lines += [f"| `--{flag}` | {fate(known)} |" for flag, known in program.flags.items()]
     lines += [_ULTRALYTICS]

@@ -39,16 +39,14 @@ class Program(NamedTuple):
     """An official program.
 
     Attributes:
-        verb: the verb that does its work here; empty where none does yet.
+        verb: the verb that does its work here.
         flags: its flags, in the order of its help.
         defaults: values of our keys that it takes where nothing is said, and that differ from ours.
-        text: one sentence for a program without a verb.
     """
 
     verb: str
     flags: Mapping[str, Flag]
     defaults: Mapping[str, str]
-    text: str = ""
 
 
 def _same(key: str, shape: Shape = "value") -> Flag:
@@ -61,7 +59,6 @@ def _switch(key: str) -> Flag:
 
 _LOGGER = "That logger is none of ours; results.csv and manifest.json of the run folder hold its numbers."
 _ONE_VIEW = "A picture is looked at once; give a larger --imgsz (it crashes in the official program)."
-_TORCH = "Networks run in torch; leave it out."
 _ONE_FILE = "One weight file at a time."
 
 _TRAIN: dict[str, Flag] = {
@@ -140,7 +137,7 @@ _VAL: dict[str, Flag] = {
     "name": _same("name"),
     "exist-ok": _switch("exist_ok"),
     "half": _switch("half"),
-    "dnn": Flag("switch", "refused", text=_TORCH),
+    "dnn": _switch("dnn"),
     "min-items": _same("min_items"),
 }  # fmt: skip
 
@@ -170,27 +167,39 @@ _DETECT: dict[str, Flag] = {
     "hide-labels": Flag("switch", "same", "show_labels", on="False"),
     "hide-conf": Flag("switch", "same", "show_conf", on="False"),
     "half": _switch("half"),
-    "dnn": Flag("switch", "refused", text=_TORCH),
+    "dnn": _switch("dnn"),
     "vid-stride": _same("vid_stride"),
 }
 
-_NO_EXPORT = (
-    "Holdfast writes no ONNX, TorchScript or engine files yet. 'holdfast convert best.pt small.pt --deploy' "
-    "writes the folded network, and --form official gives it the published tensor names."
-)
-_EXPORT_NAMES: Mapping[Shape, str] = types.MappingProxyType({
-    "list": "data weights imgsz include",
-    "value": "batch-size device opset workspace topk-per-class topk-all iou-thres conf-thres",
-    "switch": "half inplace keras optimize int8 dynamic simplify verbose nms agnostic-nms",
-})
-_EXPORT = {
-    name: Flag(shape, "refused", text=_NO_EXPORT)
-    for shape, names in _EXPORT_NAMES.items()
-    for name in names.split()
-}
+_EXPORT: dict[str, Flag] = {
+    "data": Flag("value", "idle", text="class names come with the weight file; 'holdfast export' compares AP "
+                 "by its --data"),
+    "weights": Flag("list", "same", "model", _ONE_FILE),
+    "imgsz": _same("imgsz", "list"),
+    "batch-size": _same("batch"),
+    "device": _same("device"),
+    "half": _switch("half"),
+    "inplace": Flag("switch", "idle", text="nothing in the graph is changed in place"),
+    "keras": Flag("switch", "refused", text="Give --include onnx, which onnx2tf makes a Keras model of."),
+    "optimize": Flag("switch", "refused", text="Give --include pt2, which ExecuTorch starts from."),
+    "int8": Flag("switch", "refused", text="onnxruntime.quantization makes 8 bits of an ONNX file."),
+    "dynamic": _switch("dynamic"),
+    "simplify": Flag("switch", "idle", text="is done in any case, unless --no-simplify is given"),
+    "opset": _same("opset"),
+    "verbose": Flag("switch", "idle", text="is about TensorRT, which is not called here"),
+    "workspace": Flag("value", "refused", text="TensorRT's trtexec takes it: --memPoolSize.", quiet=("4",)),
+    "nms": Flag("switch", "mapped", "nms", "inside ONNX files, by ONNX's own operator"),
+    "agnostic-nms": _switch("agnostic_nms"),
+    "topk-per-class": Flag("value", "refused", text="Give --topk-all, the rows per image.", quiet=("100",)),
+    "topk-all": Flag("value", "mapped", "max_det", "rows per image, 300 where nothing is said"),
+    "iou-thres": _same("iou"),
+    "conf-thres": _same("conf"),
+    "include": _same("format", "list"),
+}  # fmt: skip
 
 _TRAIN_DEFAULTS = {"optimizer": "SGD", "close_mosaic": "0"}
 _VAL_DEFAULTS = {"batch": "32"}
+_EXPORT_DEFAULTS = {"iou": "0.45"}
 _DETECT_DEFAULTS = {"iou": "0.45", "max_det": "1000", "line_width": "3", "name": "exp"}
 
 PROGRAMS: Mapping[str, Program] = types.MappingProxyType({
@@ -200,5 +209,5 @@ PROGRAMS: Mapping[str, Program] = types.MappingProxyType({
     "val": Program("val", _VAL, _VAL_DEFAULTS),
     "detect_dual": Program("predict", _DETECT, _DETECT_DEFAULTS),
     "detect": Program("predict", _DETECT, _DETECT_DEFAULTS),
-    "export": Program("", _EXPORT, {}, _NO_EXPORT),
+    "export": Program("export", _EXPORT, _EXPORT_DEFAULTS),
 })

@@ -46,6 +46,7 @@ class Detector(nn.Module, ABC):
             without.
         long_run_optimizer: what the family is published with; `optimizer=auto` takes it for long runs.
         deployed: whether this is the inference form.
+        fixed_size: the only input height and width; None: any multiples of the last stride.
     """
 
     family: ClassVar[str]
@@ -60,6 +61,7 @@ class Detector(nn.Module, ABC):
     own_imgsz: ClassVar[int | None] = None
     default_keypoints: ClassVar[tuple[int, int] | None] = None
     long_run_optimizer: ClassVar[str] = "SGD"
+    fixed_size: ClassVar[tuple[int, int] | None] = None
 
     def __init__(self, name: str, *, classes: int, names: Mapping[int, str]) -> None:
         super().__init__()

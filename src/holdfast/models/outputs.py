@@ -111,4 +111,27 @@ class ClassOutputs(NamedTuple):
     logits: Tensor
 
 
+class Decoded(NamedTuple):
+    """Every anchor as an exported file gives it, decoded already; answers through suppression.
+
+    Attributes:
+        boxes: (B, A, 4) float32 xyxy in input pixels.
+        scores: (B, A, C) float32 probabilities.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+
+
+class Rows(NamedTuple):
+    """What an exported file gives that needs no suppression, or did it itself.
+
+    Attributes:
+        rows: (B, n, 6) float32 xyxy in input pixels, score, class, by falling score; filled up with score 0.
+    """
+
+    rows: Tensor
+
+
 Outputs = DetectOutputs | DualOutputs | ClassOutputs
+FileOutputs = Decoded | Rows

@@ -30,11 +30,15 @@ from holdfast.models.outputs import (
     Angles,
     Branch,
     ClassOutputs,
+    Decoded,
     DetectOutputs,
     DualOutputs,
+    Extra,
+    FileOutputs,
     Keypoints,
     Masks,
     Outputs,
+    Rows,
 )  # fmt: skip
 from holdfast.post.columns import AngleColumns, BoxColumns, KeypointColumns, MaskColumns
 
@@ -61,8 +65,13 @@ def answering(outputs: DetectOutputs | DualOutputs) -> Branch:
     return branch
 
 
+def extra_of(outputs: DetectOutputs | DualOutputs | FileOutputs) -> Extra | None:
+    """What the answering branch says beyond boxes; nothing in exported files."""
+    return None if isinstance(outputs, Decoded | Rows) else answering(outputs).extra
+
+
 def answer(
-    outputs: Outputs,
+    outputs: Outputs | FileOutputs,
     *,
     strides: Sequence[int],
     reg_max: int,
@@ -78,7 +87,7 @@ def answer(
     Args:
         outputs: what the forward returned.
         strides, reg_max, conf, iou, max_det, multi_label, agnostic, classes: as in `detections`; `iou` and
-            `multi_label` mean nothing to a one-to-one branch.
+            `multi_label` mean nothing to a one-to-one branch, nor `strides` and `reg_max` to decoded boxes.
 
     Returns:
         B tensors (n, 6 + E) by falling score, not clipped: xyxy in input pixels, score, class, and what the
@@ -88,6 +97,22 @@ def answer(
     """
     if isinstance(outputs, ClassOutputs):
         return list(outputs.logits.float().softmax(1))
+    if isinstance(outputs, Rows):
+        return [
+            _chosen(rows, conf=conf, max_det=max_det, agnostic=agnostic, classes=classes)
+            for rows in outputs.rows
+        ]
+    if isinstance(outputs, Decoded):
+        return select(
+            outputs.boxes,
+            outputs.scores,
+            conf=conf,
+            iou=iou,
+            max_det=max_det,
+            multi_label=multi_label,
+            agnostic=agnostic,
+            classes=classes,
+        )
     branch = answering(outputs)
     if isinstance(outputs, DualOutputs) and branch is outputs.one_to_one:
         return best_rows(
@@ -124,7 +149,7 @@ def decode(branch: Branch, *, strides: Sequence[int], reg_max: int) -> tuple[Ten
         boxes (B, A, 4) float32 in input pixels, not clipped: xyxy, or cx, cy, w, h of branches with angles;
         probabilities (B, A, C) float32.
     """
-    shapes = [(int(level.shape[2]), int(level.shape[3])) for level in branch.boxes]
+    shapes = [(level.shape[2], level.shape[3]) for level in branch.boxes]
     points, scale = anchor_points(shapes, strides, device=branch.boxes[0].device)  # (A, 2), (A,)
     columns = COLUMNS[type(branch.extra)]
 
@@ -248,11 +273,24 @@ def best_rows(
     return result
 
 
+def _chosen(
+    rows: Tensor, *, conf: float, max_det: int, agnostic: bool, classes: Sequence[int] | None
+) -> Tensor:
+    """Finished rows (n, 6) of one image, by falling score -> those that are wanted (k, 6)."""
+    rows = rows[rows[:, 4] > conf]
+    if agnostic and len(rows):  # the best class of an anchor only: its rows have one box
+        same = (rows[:, None, :4] == rows[None, :, :4]).all(2).tril(-1)  # (n, n)
+        rows = rows[~same.any(1)]
+    if classes is not None:
+        rows = rows[_is_wanted(rows[:, 5].long(), classes)]
+    return rows[:max_det]
+
+
 def _survivors(branch: Branch, strides: Sequence[int], reg_max: int, conf: float) -> list[_Image]:
     """The anchors, image by image, that may pass the threshold."""
     # A little below the exact logit: the strict test is repeated on the probability, immune to rounding.
     least = -math.inf if conf <= 0.0 else math.inf if conf >= 1.0 else math.log(conf / (1.0 - conf)) - 1e-3
-    shapes = [(int(level.shape[2]), int(level.shape[3])) for level in branch.boxes]
+    shapes = [(level.shape[2], level.shape[3]) for level in branch.boxes]
     points, scale = anchor_points(shapes, strides, device=branch.boxes[0].device)
     columns = COLUMNS[type(branch.extra)]
     maps = columns.maps(branch.extra)
@@ -285,7 +323,8 @@ def _expected(sides: Tensor, reg_max: int) -> Tensor:
     if reg_max == 1:
         return sides
     bins = torch.arange(reg_max, dtype=sides.dtype, device=sides.device)
-    return sides.reshape(*sides.shape[:-1], 4, reg_max).softmax(dim=-1) @ bins
+    shares = sides.reshape(*sides.shape[:-1], 4, reg_max).softmax(dim=-1)  # (..., 4, R)
+    return (shares @ bins.unsqueeze(1)).squeeze(-1)  # by a matrix, because OpenCV knows no other product
 
 
 def _candidates(

@@ -14,8 +14,8 @@ from torch import Tensor
 from holdfast.data.letterbox import Letterbox
 from holdfast.geometry.masks import mask_windows
 from holdfast.geometry.rotated import normalised, rotated_hull
-from holdfast.models.outputs import Angles, ClassOutputs, Keypoints, Masks, Outputs
-from holdfast.post.decode import answering
+from holdfast.models.outputs import Angles, ClassOutputs, FileOutputs, Keypoints, Masks, Outputs
+from holdfast.post.decode import extra_of
 
 PROTOTYPE_STRIDE = 4
 
@@ -75,7 +75,7 @@ def dense(windows: Windows, count: int, height: int, width: int) -> Tensor:
 
 
 def in_original(
-    outputs: Outputs,
+    outputs: Outputs | FileOutputs,
     rows: Sequence[Tensor],
     letterboxes: Sequence[Letterbox],
     *,
@@ -93,7 +93,7 @@ def in_original(
     """
     if isinstance(outputs, ClassOutputs):
         return [Found(probs=row.cpu()) for row in rows]
-    extra = answering(outputs).extra
+    extra = extra_of(outputs)
     place = PLACES[type(extra)]
     return [
         place(_Image(extra, number, row.float(), letterbox, masks, input_size))
@@ -101,7 +101,9 @@ def in_original(
     ]
 
 
-def upright(outputs: Outputs, rows: Sequence[Tensor], height: int, width: int) -> list[Tensor]:
+def upright(
+    outputs: Outputs | FileOutputs, rows: Sequence[Tensor], height: int, width: int
+) -> list[Tensor]:
     """The answers as (n, 6) xyxy in input pixels, score, class.
 
     Args:
@@ -111,7 +113,7 @@ def upright(outputs: Outputs, rows: Sequence[Tensor], height: int, width: int) -
     if isinstance(outputs, ClassOutputs):
         whole = rows[0].new_tensor([0, 0, width, height])
         return [torch.cat((whole, row.max(0).values[None], row.argmax()[None]))[None] for row in rows]
-    if isinstance(answering(outputs).extra, Angles):
+    if isinstance(extra_of(outputs), Angles):
         return [torch.cat((rotated_hull(row[:, [0, 1, 2, 3, 6]]), row[:, 4:6]), 1) for row in rows]
     return [row[:, :6] for row in rows]
 

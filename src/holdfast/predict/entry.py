@@ -9,6 +9,7 @@ from typing import Literal, overload
 from holdfast.devices import choose_device, choose_inference_precision
 from holdfast.errors import SettingsError
 from holdfast.models.detector import Detector
+from holdfast.models.exported import Exported
 from holdfast.models.outputs import ClassOutputs
 from holdfast.post.results import Results
 from holdfast.predict.run import Found, Predictor
@@ -23,7 +24,7 @@ from holdfast.settings import PredictSettings
 def predict_settings(
     settings: PredictSettings,
     *,
-    model: Detector,
+    model: Detector | Exported,
     source: SourceLike | None = ...,
     stream: Literal[False] = ...,
     say: Callable[[str], None] = ...,
@@ -34,7 +35,7 @@ def predict_settings(
 def predict_settings(
     settings: PredictSettings,
     *,
-    model: Detector,
+    model: Detector | Exported,
     source: SourceLike | None = ...,
     stream: Literal[True],
     say: Callable[[str], None] = ...,
@@ -44,7 +45,7 @@ def predict_settings(
 def predict_settings(
     settings: PredictSettings,
     *,
-    model: Detector,
+    model: Detector | Exported,
     source: SourceLike | None = None,
     stream: bool = False,
     say: Callable[[str], None] = print,

@@ -28,6 +28,7 @@ from holdfast.data.letterbox import Letterbox, apply, fit, smallest_shape
 from holdfast.errors import DataError
 from holdfast.memory.recover import Pieces
 from holdfast.models.detector import Detector
+from holdfast.models.exported import Exported
 from holdfast.models.outputs import ClassOutputs
 from holdfast.post.decode import answer
 from holdfast.post.masks import has_pixels
@@ -69,7 +70,7 @@ class Predictor:
     """Runs one model over pictures. Holds the folded network, so that several sources can follow each other.
 
     Args:
-        model: a detector of `holdfast.models`; it stays as it is.
+        model: a detector of `holdfast.models`, or an exported file; it stays as it is.
         device: where the network runs.
         dtype: number format of the network: torch.float32, bfloat16 or float16. Boxes are decoded in float32
             always.
@@ -92,7 +93,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Detector,
+        model: Detector | Exported,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -116,6 +117,7 @@ class Predictor:
         self.dtype = dtype
         self.stride = max(self.strides)
         self.imgsz = -(-imgsz // self.stride) * self.stride
+        self.fixed_size = model.fixed_size
         self.conf, self.iou, self.max_det, self.agnostic = conf, iou, max_det, agnostic
         self.retina_masks = retina_masks
         self.whole = model.outputs is ClassOutputs  # looks at the middle of pictures, without letterbox
@@ -170,8 +172,8 @@ class Predictor:
             placed = Letterbox(1.0, 1.0, 0, 0, height, width)  # there is nothing to map back
             pixels = torch.from_numpy(canvas).permute(2, 0, 1)
             return _Prepared(item, pixels, bgr, placed, time.perf_counter() - start)
-        shape = (self.imgsz, self.imgsz)
-        if self.rect:
+        shape = self.fixed_size or (self.imgsz, self.imgsz)
+        if self.rect and self.fixed_size is None:
             shape = smallest_shape(height, width, self.imgsz, stride=self.stride)
         letterbox = fit(height, width, *shape)
         canvas = apply(item.image, letterbox, np.empty((*shape, 3), np.uint8))

@@ -59,7 +59,9 @@ class ReadyModelSettings(Settings):
     """A trained model."""
 
     title: ClassVar[str] = "Model"
-    model: Text = Field("", description="weight file, or a model name for random weights")
+    model: Text = Field(
+        "", description="weight file, exported .onnx or .torchscript, or a model name for random weights")
+    dnn: bool = Field(False, description="run an .onnx file by OpenCV instead of onnxruntime")
 
 
 class DeviceSettings(Settings):

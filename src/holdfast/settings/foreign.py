@@ -35,7 +35,28 @@ _STEPS = "Maps are not drawn; the model is a plain torch module, to which a forw
 _TEACHER = "Holdfast trains without a teacher; start from a weight file with --weights."
 _HALF = "Give --half to compute in 16 bits."
 _NO_TRACK = "This version detects in each frame by itself and does not track."
+_INT8 = "8 bits need examples; onnxruntime.quantization makes them of an ONNX file and images."
 _LOGGER = "A run keeps its numbers in results.csv and manifest.json, and its files in the run folder."
+
+_TRY = "Holdfast writes onnx, torchscript and pt2; give --format"
+OTHER_FORMATS: Mapping[str, str] = types.MappingProxyType({
+    "openvino": f"{_TRY} onnx, which OpenVINO reads and its tool 'ovc best.onnx' converts.",
+    "engine": f"{_TRY} onnx, and on the card it is for TensorRT's own tool: 'trtexec --onnx=best.onnx "
+              "--saveEngine=best.engine'.",
+    "coreml": f"{_TRY} torchscript, which Apple's coremltools converts.",
+    "ncnn": f"{_TRY} torchscript, which ncnn's own tool converts: 'pnnx best.torchscript'.",
+    "mnn": f"{_TRY} onnx, which MNN's own MNNConvert converts.",
+    "rknn": f"{_TRY} onnx, which Rockchip's rknn-toolkit2 converts.",
+    "paddle": f"{_TRY} onnx, which x2paddle converts.",
+    "tflite": f"{_TRY} onnx, which onnx2tf converts: 'onnx2tf -i best.onnx'.",
+    "saved_model": f"{_TRY} onnx, which onnx2tf converts: 'onnx2tf -i best.onnx'.",
+    "pb": f"{_TRY} onnx, which onnx2tf makes a saved_model of, to be frozen by TensorFlow.",
+    "edgetpu": f"{_TRY} onnx, then onnx2tf to TFLite in 8 bits and Google's edgetpu_compiler.",
+    "tfjs": f"{_TRY} onnx, which onnxruntime-web runs in a browser as it is.",
+    "executorch": f"{_TRY} pt2, a program of torch.export, which is what ExecuTorch starts from.",
+    "onnx_end2end": f"{_TRY} onnx --nms: suppression by ONNX's own operator, in place of one that only "
+                    "TensorRT has.",
+})  # fmt: skip
 
 FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
     "train": {
@@ -74,7 +95,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "agnostic_nms": Foreign((False,), "AP is counted by class; use --single-cls to treat all as one."),
         "augment": Foreign((False,), _ONE_VIEW),
         "classes": Foreign((), "The result has the AP of every class."),
-        "dnn": Foreign((False,), _TORCH),
         "mode": Foreign(("val",), "The verb says what to do: 'holdfast train', 'holdfast predict'."),
         "quantize": Foreign((None, 32), _HALF),
         "save_hybrid": Foreign((False,), "Labels among the detections would raise AP; use --save-txt."),
@@ -83,7 +103,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
     },
     "predict": {
         "augment": Foreign((False,), _ONE_VIEW),
-        "dnn": Foreign((False,), _TORCH),
         "embed": Foreign((), _STEPS),
         "mode": Foreign(("predict",), "The verb says what to do: 'holdfast train', 'holdfast val'."),
         "persist": Foreign((False,), _NO_TRACK),
@@ -95,6 +114,16 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "task": Foreign(("detect",), "The weight file decides the task."),
         "tracker": Foreign((), _NO_TRACK),
         "visualize": Foreign((False,), _STEPS),
+    },
+    "export": {
+        "inplace": Foreign((), "nothing in the graph is changed in place.", obsolete=True),
+        "int8": Foreign((False,), _INT8),
+        "keras": Foreign((False,), "Give --format onnx, which onnx2tf makes a TensorFlow model of."),
+        "mode": Foreign(("export",), "The verb says what to do: 'holdfast train', 'holdfast predict'."),
+        "optimize": Foreign((False,), "Give --format pt2, which ExecuTorch takes to mobile devices."),
+        "quantize": Foreign((None, 32), "Give --half for 16 bits. " + _INT8),
+        "task": Foreign(("detect",), "The weight file decides the task."),
+        "workspace": Foreign((None, 4), "It is TensorRT's, whose own tool trtexec takes it."),
     },
 })  # fmt: skip
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
-from holdfast.settings.base import Settings, Switch, Text
+from holdfast.settings.base import OptionalInt, OptionalSwitch, Settings, Switch, Text
+from holdfast.settings.foreign import OTHER_FORMATS
 from holdfast.settings.types import MAX_WORKERS, Batch, Duration, Names, Optimizer, Seeds, Sizes, Workers
 
 
@@ -98,6 +100,53 @@ class ConvertRunSettings(Settings):
     half: bool = Field(False, description="store numbers in 16 bits")
     deploy: bool = Field(False, description="fold for inference first, which cannot be trained or undone")
     exist_ok: bool = Field(False, description="replace a file that is there")
+
+
+class ExportRunSettings(Settings):
+    """What to export, in which form, and how to check the file."""
+
+    title: ClassVar[str] = "Export"
+    model: Text = Field("", description="weight file, or a model name for random weights")
+    format: Names = Field(("torchscript",), description="torchscript, onnx (extra 'export'), pt2, or several")
+    file: Text = Field("", description="file to write; empty: beside the weights, with the format's suffix")
+    imgsz: Sizes = Field((640,), description="input side, or height and width; else that of the weights")
+    batch: int = Field(1, ge=1, le=4096, description="images per call")
+    dynamic: bool = Field(False, description="leave batch, height and width free")
+    half: bool = Field(False, description="weights and input in float16; boxes stay in float32")
+    simplify: bool = Field(True, description="ONNX: fold constants and drop what does nothing")
+    opset: OptionalInt = Field(None, ge=11, le=30, description="ONNX: operator set; none: torch's own")
+    end2end: OptionalSwitch = Field(
+        None, description="False: of YOLO26 the branch that needs suppression; none: end to end if there")
+    nms: bool = Field(False, description="ONNX: suppress inside the file, by the four keys below")
+    conf: float = Field(0.25, ge=0, le=1, description="drop detections below this confidence")
+    iou: float = Field(0.7, ge=0, le=1, description="overlap above which the weaker of two boxes is dropped")
+    max_det: int = Field(300, ge=1, le=30000, description="rows per image; of an end-to-end branch too")
+    agnostic_nms: bool = Field(False, description="let boxes of different classes suppress each other")
+    data: Text = Field("", description="data.yaml to compare the AP of file and model on; empty: no AP")
+    split: Text = Field("val", description="split of data.yaml to measure AP on")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the split to measure AP on")
+    workers: Workers = Field(
+        8, ge=0, le=MAX_WORKERS, description="loader threads, one per core at most (auto: all); 0 uses none")
+    verbose: bool = Field(True, description="report on the terminal")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        formats = ("torchscript", "onnx", "pt2")
+        for word in self.format:
+            if word not in formats:
+                hint = OTHER_FORMATS.get(word, f"There is no format '{word}': give {', '.join(formats)}")
+                raise ValueError(hint.rstrip("."))
+        if not self.format:
+            raise ValueError(f"format names none of {', '.join(formats)}")
+        if not 1 <= len(self.imgsz) <= 2:
+            raise ValueError("imgsz is one side, or height and width")
+        if self.file and len(self.format) > 1:
+            raise ValueError("file names one file, and several formats were asked for")
+        if (self.nms or self.opset is not None) and "onnx" not in self.format:
+            raise ValueError("nms and opset are for ONNX files; add format=onnx")
+        if self.nms and len(self.format) > 1:
+            raise ValueError("nms is for ONNX files only; give format=onnx alone")
+        return self
 
 
 class DownloadRunSettings(Settings):

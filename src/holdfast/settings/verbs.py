@@ -36,6 +36,7 @@ from holdfast.settings.tools import (
     DemoRunSettings,
     DownloadRunSettings,
     EnvRunSettings,
+    ExportRunSettings,
     PlanRunSettings,
     RunFolderSettings,
     TuneRunSettings,
@@ -104,6 +105,12 @@ class ConvertSettings(ConvertRunSettings, AnswerSettings):
     """Everything `holdfast convert` knows."""
 
     positional: ClassVar[tuple[str, ...]] = ("source", "target")
+
+
+class ExportSettings(ExportRunSettings, DeviceSettings):
+    """Everything `holdfast export` knows."""
+
+    positional: ClassVar[tuple[str, ...]] = ("model",)
 
 
 class DownloadSettings(DownloadRunSettings):

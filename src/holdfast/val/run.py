@@ -19,7 +19,7 @@ from torch import Tensor
 
 from holdfast.data.batch import Batch, scaled
 from holdfast.data.crops import EvalCrops, read_side
-from holdfast.data.dataset_file import read_dataset_file
+from holdfast.data.dataset_file import DatasetFile, read_dataset_file
 from holdfast.data.eval_samples import EvalSamples
 from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox
@@ -36,6 +36,7 @@ from holdfast.geometry.targets import BOXES, Needs, Targets
 from holdfast.losses.branch import BranchLoss, quotients, sums_of
 from holdfast.memory.recover import Pieces
 from holdfast.models.detector import Detector
+from holdfast.models.exported import Exported
 from holdfast.models.outputs import DetectOutputs
 from holdfast.post.decode import answer
 from holdfast.post.original import Found, in_original, upright
@@ -164,7 +165,7 @@ class Evaluator:
 
     def __call__(
         self,
-        model: Detector,
+        model: Detector | Exported,
         *,
         loss: Loss | None = None,
         on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None,
@@ -222,7 +223,7 @@ class Evaluator:
             )
 
     def _piece(
-        self, deployed: Detector, batch: Batch, start: int, stop: int, loss: Loss | None
+        self, deployed: Detector | Exported, batch: Batch, start: int, stop: int, loss: Loss | None
     ) -> _Piece:
         """Detections of some images of a batch, in input pixels, and their share of the losses."""
         began = self._now()
@@ -335,10 +336,21 @@ def _is_coco(path: Path) -> bool:
     return path.name in ("coco.yaml", "coco-pose.yaml")
 
 
+def require_classes(dataset: DatasetFile, classes: int) -> None:
+    """Raises a DataError unless a data set has as many classes as a model."""
+    count = len(dataset.names)
+    if classes != count:
+        raise DataError(
+            f"names {count} class{'' if count == 1 else 'es'}, but the model has {classes}.",
+            path=dataset.path,
+            hint="Validate with the data set the model was trained on, or one with the same classes.",
+        )
+
+
 def validate_settings(
     settings: ValSettings,
     *,
-    model: Detector,
+    model: Detector | Exported,
     report: Callable[[Path, Metrics], None] | None = None,
     say: Callable[[str], None] = print,
     index_cache: Path | None = None,
@@ -363,12 +375,11 @@ def validate_settings(
     precision = choose_precision(device.device, amp=settings.half, amp_dtype="auto")
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dataset.names
-    if model.classes != len(names) and not settings.single_cls:
-        raise DataError(
-            f"names {len(names)} class{'' if len(names) == 1 else 'es'}, but the model has {model.classes}.",
-            path=dataset.path,
-            hint="Validate with the data set the model was trained on, or one with the same classes.",
-        )
+    if not settings.single_cls:
+        require_classes(dataset, model.classes)
+    rect = settings.rect and model.fixed_size is None
+    if rect != settings.rect and settings.verbose:
+        say("rect: off, because the file takes one size only")
     workers = settings.threads
     index = split_index(
         dataset,
@@ -396,7 +407,7 @@ def validate_settings(
         stride=max(model.strides),
         batch=settings.batch,
         workers=workers,
-        rect=settings.rect,
+        rect=rect,
         say=say,
         device=device.device,
         precision=precision,
