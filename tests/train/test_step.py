@@ -55,7 +55,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch_of_a_classifier() ->
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated")  # by torch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # by the compiler
 def test_a_compiled_model_gives_the_gradient_of_the_plain_one() -> None:
     fault = compile_fault(torch.device("cpu"))
     if fault:
