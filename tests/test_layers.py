@@ -14,7 +14,7 @@ LAYERS = (
     ("geometry", "locks"),
     ("nn",),
     ("models", "losses", "data", "evaluate", "weights"),
-    ("post", "load", "loggers", "devices", "runs", "memory", "health"),
+    ("post", "load", "loggers", "devices", "runs", "memory", "health", "console"),
     ("train", "val", "predict", "report", "export"),
     (
         "advising", "api", "benchmarking", "certify", "checking", "children", "cli", "comparing",

@@ -19,12 +19,14 @@ import pytest
 import holdfast
 from histories import HEALTHY, history
 from holdfast.cli.main import main
+from holdfast.console import Screen
 from holdfast.errors import SettingsError
 from holdfast.health.log import NAME
 from holdfast.health.records import Epoch, Event, Facts, Finding, Record, Window, to_row
 from holdfast.runs import JsonLog
 from holdfast.settings import WatchSettings
-from holdfast.watching import Follower, Screen, run_watch
+from holdfast.watching import Follower, Teller, run_watch
+from terminals import terminal
 
 HERE = replace(HEALTHY, epochs=5, pid=os.getpid(), host=platform.node(), started=time.time())
 END = Event(what="end", text="finished", epoch=5, step=1560, time=2e9, facts={"done": True})
@@ -92,7 +94,7 @@ def test_a_resumed_run_is_followed_without_telling_anything_twice(tmp_path: Path
     skip = Event(what="skip", text="left out", epoch=1, step=7, time=1.2e9)
     write(tmp_path, HERE, skip, *epochs(2), END)
     follower, out = Follower(tmp_path / NAME), io.StringIO()
-    screen = Screen(out, last=10)
+    screen = Teller(Screen(out), last=10)
     screen.show(follower.fresh())
     assert screen.ended
     log = write(tmp_path, HERE, skip, *epochs(1), HERE)  # begins again after epoch 1
@@ -119,24 +121,26 @@ def test_a_line_that_is_being_written_waits_until_it_is_whole(tmp_path: Path) ->
     assert follower.fresh() == []
 
 
-def test_a_terminal_gets_a_live_line_of_the_epoch_under_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
+def test_a_terminal_shows_the_epoch_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     window = Window(
         epoch=2, step=400, done=88, steps=312, time=0.0, losses={"box": 1.5}, images_per_second=64.0
     )
-    write(tmp_path, HERE, *epochs(1), window)
-    out = Terminal()
-    run_watch(WatchSettings(run=str(tmp_path), once=True), out=out)
-    live = out.getvalue().split("\r\x1b[K")[-2]
-    assert live.startswith("epoch 2/5  88/312  box 1.500  64.0 img/s")
-    assert live.endswith("ETA 19:20")  # 224 + 3 * 312 steps of 64 images at 64 a second
+    log = write(tmp_path, HERE, *epochs(1), window)
+    with terminal(160, monkeypatch) as (out, seen):
+        teller, follower = Teller(Screen(out), last=10), Follower(tmp_path / NAME)
+        teller.show(follower.fresh())
+        told, *drawn = [line for line in seen() if line]
+        assert told.startswith("epoch 1/5")
+        assert drawn[0].startswith("epoch 2/5  ━")
+        assert drawn[0].endswith(" 88/312  64.0 img/s  03:44 left")  # 224 steps of 64 images at 64 a second
+        assert drawn[1].startswith("box 1.500  data-wait")
+        assert drawn[2].startswith("ETA 19:20  mAP50 0.")  # 224 + 3 * 312 such steps
+        assert drawn[2].endswith("in epoch 1")
+        log.append(*map(to_row, (*epochs(5)[1:], END)))
+        teller.show(follower.fresh())
+        lines = [line for line in seen() if line]
+        assert [line[:9] for line in lines[1:-1]] == ["epoch 2/5", "epoch 3/5", "epoch 4/5", "epoch 5/5"]
+        assert lines[-1] == "ended: finished"
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ each other here, and that is all. torch comes with the first model, not with thi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,17 +62,18 @@ def train_here(
     from holdfast.train.session import fit
     from holdfast.val.run import Evaluator
 
-    return fit(
-        settings,
-        make_evaluator=Evaluator,
-        reporter=reporter,
-        say=say,
-        index_cache=index_folder(),
-        image_cache=images_folder(),
-        scanned=_scan_line(settings.verbose and say is print),
-        folder=folder,
-        made=made,
-    )
+    with _scan_line(settings.verbose and say is print) as scanned:
+        return fit(
+            settings,
+            make_evaluator=Evaluator,
+            reporter=reporter,
+            say=say,
+            index_cache=index_folder(),
+            image_cache=images_folder(),
+            scanned=scanned,
+            folder=folder,
+            made=made,
+        )
 
 
 def run_val(
@@ -92,15 +95,16 @@ def run_val(
         loaded = opened(located(settings.model), dnn=settings.dnn)
         say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
     settings = fitted(settings, loaded)
-    return validate_settings(
-        settings,
-        model=loaded.model,
-        report=validation,
-        say=say,
-        index_cache=index_folder(),
-        image_cache=images_folder(),
-        scanned=_scan_line(settings.verbose and say is print),
-    )
+    with _scan_line(settings.verbose and say is print) as scanned:
+        return validate_settings(
+            settings,
+            model=loaded.model,
+            report=validation,
+            say=say,
+            index_cache=index_folder(),
+            image_cache=images_folder(),
+            scanned=scanned,
+        )
 
 
 def run_predict(settings: PredictSettings, *, say: Say = print) -> tuple[int, str]:
@@ -228,19 +232,19 @@ def say_notes(notes: tuple[str, ...], verbose: bool, say: Say) -> None:
             say(note)
 
 
-def _scan_line(wanted: bool) -> Callable[[int, int], None] | None:
+@contextmanager
+def _scan_line(wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Shows how far the scan of a data set is, once it takes longer than a moment."""
     if not wanted:
-        return None
-    import sys
+        yield None
+        return
+    from holdfast.console import Progress
 
-    from holdfast.cli.progress import Progress
+    with Progress(sys.stdout, unit=lambda count: f"{count:,} images", after=1.0) as progress:
 
-    progress = Progress(sys.stdout, unit=lambda count: f"{count:,} images", after=1.0)
+        def show(done: int, total: int) -> None:
+            progress.show(done, total)
+            if done >= total:
+                progress.screen.clear()
 
-    def show(done: int, total: int) -> None:
-        progress.show(done, total)
-        if done >= total:
-            progress.clear()
-
-    return show
+        yield show

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from holdfast.console import Row, Rows, Screen
 from holdfast.health.folder import history_of, locate
-from holdfast.health.lines import epoch_line, live_line, run_line
+from holdfast.health.lines import epoch_line, live_parts, run_line
 from holdfast.health.log import NAME, parse
 from holdfast.health.records import Epoch, Event, Facts, Finding, Record, Window
 from holdfast.settings import WatchSettings
@@ -30,23 +30,25 @@ def run_watch(settings: WatchSettings, *, out: TextIO | None = None) -> None:
         SettingsError: there is no such run.
     """
     folder = locate(settings.run, Path(settings.project))
-    screen = Screen(out or sys.stdout, last=settings.last)
+    screen = Screen(out or sys.stdout)
+    teller = Teller(screen, last=settings.last)
     history = history_of(folder)
     screen.say(f"{folder}: {run_line(history)}")
     if not (folder / NAME).is_file():
-        screen.show([history.facts, *history.epochs])
+        teller.show([history.facts, *history.epochs])
+        screen.clear()
         screen.say(f"there is no {NAME}, so this is what results.csv says")
         return
     file = Follower(folder / NAME)
     try:
         while True:
-            gone = is_gone(screen.facts)
-            screen.show(file.fresh())
-            if screen.ended or settings.once:
+            gone = is_gone(teller.facts)
+            teller.show(file.fresh())
+            if teller.ended or settings.once:
                 break
             if gone:
                 screen.say(
-                    f"the process that trained ({screen.facts.pid}) is gone without a word; to go on: "
+                    f"the process that trained ({teller.facts.pid}) is gone without a word; to go on: "
                     f"holdfast resume {folder}"
                 )
                 break
@@ -86,11 +88,11 @@ class Follower:
         return parse(text[:whole].split(b"\n"))
 
 
-class Screen:
-    """Shows each record once, as plain lines, and on a terminal a live line under them.
+class Teller:
+    """Tells each record once, as plain lines, and draws the epoch under way where that is possible.
 
     Args:
-        out: where lines go.
+        screen: where lines go.
         last: epochs that are told of those that were there at the beginning.
 
     Attributes:
@@ -98,15 +100,16 @@ class Screen:
         ended: whether the run has said that it ended, and has not started again.
     """
 
-    def __init__(self, out: TextIO, *, last: int) -> None:
-        self.out = out
+    def __init__(self, screen: Screen, *, last: int) -> None:
+        self.screen = screen
         self.last = last
-        self.live = out.isatty() and os.environ.get("TERM") != "dumb"
         self.facts = Facts()
         self.ended = False
         self._from: int | None = None  # first epoch that is told
         self._epoch, self._time = 0, 0.0  # of the latest that was shown
         self._rules: set[str] = set()
+        self._window: Window | None = None
+        self._scored: Epoch | None = None
 
     def show(self, records: Sequence[Record]) -> None:
         """Shows what is new in records."""
@@ -114,54 +117,56 @@ class Screen:
         if self._from is None and records:
             self._from = epochs[-self.last] if len(epochs) > self.last else 0
             if self._from > 1:
-                self.say(f"... {self._from - 1} epochs before")
+                self.screen.say(f"... {self._from - 1} epochs before")
         for record in records:
             self._show(record, self._from or 0)
-        windows = [record for record in records if isinstance(record, Window)]
-        if self.live and not self.ended and windows and windows[-1].epoch > self._epoch:
-            columns = max(shutil.get_terminal_size().columns - 1, 1)
-            facts, window = self.facts, windows[-1]
-            left = time_left(window, facts)
-            self._write("\r\x1b[K" + live_line(window, facts.epochs, facts.planned, left, columns))
+        if self.ended:
+            self.screen.clear()
+        else:
+            self._draw()
 
-    def say(self, text: str) -> None:
-        """Writes one line that stays."""
-        self.clear()
-        self._write(text + "\n")
-
-    def clear(self) -> None:
-        """Takes the live line away."""
-        if self.live:
-            self._write("\r\x1b[K")
+    def _draw(self) -> None:
+        facts, window = self.facts, self._window
+        if window is None or window.epoch <= self._epoch:  # nothing is known of the epoch under way
+            window = Window(epoch=self._epoch + 1, step=0, done=0, steps=0, time=0.0)
+        if window.epoch > facts.epochs:
+            return
+        left = time_left(window, facts)
+        first, *others = live_parts(
+            window, epochs=facts.epochs, planned=facts.planned, left=left, scored=self._scored
+        )
+        done = window.done / window.steps if window.steps else 0.0
+        self.screen.draw(Rows([Row(first, done), *map(Row, others)]))
 
     def _show(self, record: Record, first: int) -> None:
         if isinstance(record, Facts):
             self.facts, self.ended = record, False
         elif isinstance(record, Epoch) and record.epoch > self._epoch:
             self._epoch = record.epoch
+            self._scored = record if record.metrics else self._scored
             if record.epoch >= first:
-                self.say(epoch_line(record, self.facts.epochs, self.facts.planned))
+                self.screen.say(epoch_line(record, self.facts.epochs, self.facts.planned))
         elif isinstance(record, Finding) and record.rule not in self._rules:
             self._rules.add(record.rule)
-            self.say(record.line())
+            self.screen.say(record.line())
         elif isinstance(record, Event):
             self.ended = record.what == "end"
             if record.time > self._time:
                 self._time = record.time
                 if record.epoch >= first:
-                    self.say(f"ended: {record.text}" if self.ended else f"step {record.step}: {record.text}")
+                    where = "ended" if self.ended else f"step {record.step}"
+                    self.screen.say(f"{where}: {record.text}")
+        elif isinstance(record, Window):
+            self._window = record
 
-    def _write(self, text: str) -> None:
-        self.out.write(text)
-        self.out.flush()
 
-
-def time_left(window: Window, facts: Facts) -> float | None:
-    """Seconds until the end of a run at the speed of the window; None while that is not known."""
+def time_left(window: Window, facts: Facts) -> tuple[float, float] | None:
+    """Seconds until the end of the epoch and of the run at the speed of the window; None while unknown."""
     if window.images_per_second <= 0:
         return None
-    steps = window.steps - window.done + (facts.epochs - window.epoch) * window.steps
-    return steps * facts.batch / window.images_per_second
+    step = facts.batch / window.images_per_second
+    rest = window.steps - window.done
+    return rest * step, (rest + (facts.epochs - window.epoch) * window.steps) * step
 
 
 def is_gone(facts: Facts) -> bool:

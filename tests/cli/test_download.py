@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from fileserver import Plan, running, status, truncated
 import holdfast
 from holdfast import downloads
 from holdfast.cli import main as cli
-from holdfast.cli.progress import Progress
 from holdfast.errors import SettingsError, WeightsError
 from holdfast.settings import DownloadSettings
 
@@ -224,57 +222,6 @@ def test_folder_of_downloads_follows_the_habits_of_the_system(
         monkeypatch.setenv(name, value)
     assert downloads.weights_folder() == Path(folder)
     assert downloads.index_folder() == Path(folder).with_name("index")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_sees_one_live_line_that_is_cleared_for_others() -> None:
-    out = Terminal()
-    with Progress(out) as progress:
-        progress.show(0, 2_000_000)
-        progress.show(2_000_000, 2_000_000)
-        progress.say("done")
-    clear = "\r\x1b[K"
-    empty = f"  [{' ' * 30}]   0%  0.0 MB of 2.0 MB"
-    full = f"  [{'#' * 30}] 100%  2.0 MB of 2.0 MB"
-    assert out.getvalue() == f"{clear}{empty}{clear}{full}{clear}done\n"
-
-
-def test_a_pipe_sees_a_plain_line_per_quarter() -> None:
-    out = io.StringIO()
-    with Progress(out) as progress:
-        for file in (4_000_000, 2_000_000):
-            for done in range(0, file + 1, 100_000):
-                progress.show(done, file)
-    lines = out.getvalue().splitlines()
-    assert lines[:4] == ["   25% of 4.0 MB", "   50% of 4.0 MB", "   75% of 4.0 MB", "  100% of 4.0 MB"]
-    assert lines[4:] == [line.replace("4.0", "2.0") for line in lines[:4]]
-
-
-def test_what_is_done_at_once_needs_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    out = io.StringIO()
-    progress = Progress(out, unit=lambda count: f"{count} images", after=1.0)
-    for seconds, done in ((5.0, 100), (0.9, 400), (0.2, 100), (1.5, 200), (1.0, 400)):
-        now[0] += seconds
-        progress.show(done, 400)
-    assert out.getvalue().splitlines() == ["   50% of 400 images", "  100% of 400 images"]
-
-
-def test_a_live_line_is_cleared_when_an_error_ends_it() -> None:
-    def fails(progress: Progress) -> None:
-        with progress:
-            progress.show(5_000_000, None)
-            raise WeightsError("gone")
-
-    out = Terminal()
-    with pytest.raises(WeightsError):
-        fails(Progress(out))
-    assert out.getvalue() == "\r\x1b[K  5.0 MB\r\x1b[K"
 
 
 def test_names_are_given_as_words_or_as_a_key() -> None:

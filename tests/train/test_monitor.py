@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,9 @@ from holdfast.train.gauge import breakdown
 from holdfast.train.layers import LayerNorms, non_finite_layers
 from holdfast.train.monitor import Monitor, Told
 from holdfast.train.recorder import Recorder
+from terminals import terminal
 
 CPU = torch.device("cpu")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def recorder(folder: Path, *, said: list[str] | None = None, **facts: Any) -> Recorder:
@@ -112,24 +109,39 @@ def test_long_epochs_are_recorded_in_windows_and_told_in_log_files(
     assert "\x1b" not in out.getvalue()
 
 
-def test_a_terminal_shows_one_line_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("columns", "shared"), [(40, False), (80, False), (160, False), (80, True)])
+def test_a_terminal_shows_what_fits(
+    columns: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "DRAWN", 0.0)
-    monkeypatch.setenv("TERM", "xterm")
-    for columns in (1, 12, 30, 60, 80, 200):
-        monkeypatch.setattr(module, "_columns", lambda out, columns=columns: columns)
-        out = Terminal()
-        monitor = Monitor(epochs=2, steps_per_epoch=3, device=CPU, out=out, planned=2**33)
-        monitor.start_epoch(0)
-        monitor.step(torch.ones(3), images=4, wait=0.0)
-        live = out.getvalue().removeprefix("\r\x1b[K")
-        assert "\n" not in live
-        assert len(live) < max(columns, 2)
-        if columns >= 30:
-            assert live.startswith("epoch 1/2  1/3")
-            assert "ETA" in live
-        if columns == 200:
-            assert "/8.00 GiB" in live
-            assert "data-wait" in live
+    with terminal(columns, monkeypatch) as (out, seen):
+        with Monitor(
+            epochs=2, steps_per_epoch=3, device=CPU, out=out, planned=2**33, shared=shared,
+            recorder=recorder(tmp_path),
+        ) as monitor:  # fmt: skip
+            monitor.start_epoch(0)
+            for _ in range(2):
+                monitor.step(torch.ones(3), images=4, wait=0.0, rate=0.01)
+            print("told [0.3] by a part of the run", file=sys.stdout)
+            monitor.say("told by the monitor")
+            screen = seen()
+            drawn = [line for line in screen if line and not line.startswith("told")]
+            assert all(len(line) <= columns for line in drawn)
+            assert len(drawn) == (1 if shared else 3)
+            assert drawn[0].startswith("epoch 1/2")
+            text = "\n".join(drawn)
+            assert "2/3" in text
+            assert "ETA 0" in text
+            assert "box 1.000  cls 1.000  dfl 1.000" in text
+            if columns >= 80 and not shared:
+                assert "lr 0.01" in text
+            assert ("/8.00 GiB" in text) == (columns >= 80 and not shared)
+            monitor.end_epoch()
+            monitor.validating()
+            text = "\n".join(seen())
+            assert "validating" in text
+            assert "left out" not in text
+        assert not [line for line in seen() if "epoch" in line]
 
 
 def test_a_reader_that_leaves_ends_the_telling_and_not_the_run(tmp_path: Path) -> None:

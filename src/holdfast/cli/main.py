@@ -118,10 +118,10 @@ def _check(words: list[str]) -> int:
 
     settings = CheckSettings(**parse(CheckSettings, words))
     from holdfast.checking import run_check
-    from holdfast.cli.progress import Progress
+    from holdfast.console import Progress
 
     with Progress(sys.stderr, unit=lambda count: f"{count:,} images", after=1.0) as progress:
-        return run_check(settings, report=progress.show if progress.live else None).exit_code
+        return run_check(settings, report=progress.show if progress.screen.live else None).exit_code
 
 
 def _plan(words: list[str]) -> None:
@@ -229,11 +229,11 @@ def _download(words: list[str]) -> None:
     from holdfast.settings import DownloadSettings
 
     settings = DownloadSettings(**parse(DownloadSettings, words))
-    from holdfast.cli.progress import Progress
+    from holdfast.console import Progress
     from holdfast.downloads import run_download
 
     with Progress(sys.stdout) as progress:
-        run_download(settings, say=progress.say, report=progress.show)
+        run_download(settings, say=progress.screen.say, report=progress.show)
 
 
 def _models(words: list[str]) -> None:

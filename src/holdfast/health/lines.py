@@ -34,43 +34,89 @@ def epoch_line(epoch: Epoch, epochs: int, planned: int | None) -> str:
         f"data-wait {epoch.wait_share:.0%}" if timed else "",
         _memory(held, planned) if held else "",
         _skipped(epoch.skipped),
-        "" if epoch.map50 is None else f"mAP50 {epoch.map50:.3f}",
-        "" if epoch.map is None else f"mAP50-95 {epoch.map:.3f}",
+        *_scores(epoch),
     ]
     return "  ".join(part for part in parts if part)
 
 
-def live_line(window: Window, epochs: int, planned: int | None, left: float | None, columns: int) -> str:
-    """The line that is drawn over and over; on a narrow terminal the parts that matter least are left out.
+def live_parts(
+    window: Window,
+    *,
+    epochs: int,
+    planned: int | None,
+    left: tuple[float, float] | None = None,
+    scored: Epoch | None = None,
+    stage: str = "",
+) -> list[list[tuple[int, str]]]:
+    """What is drawn while an epoch is under way: lines of (rank, text), the lowest rank matters most.
+
+    Args:
+        window: the steps done last.
+        epochs: of the whole run.
+        planned: predicted peak in bytes; None where there is none.
+        left: seconds until the end of the epoch and of the run; None while unknown.
+        scored: the latest epoch that was validated.
+        stage: what goes on instead of training.
+    """
+    going = window.images_per_second > 0 and not stage
+    count = f"{window.done:>{len(str(window.steps))}}/{window.steps}"
+    losses = [(10 + n, _loss(*term)) for n, term in enumerate(window.losses.items())]
+    return [
+        [
+            (0, f"epoch {window.epoch}/{epochs}"),
+            (1, count if window.steps else ""),
+            (30, stage or (f"{window.images_per_second:.1f} img/s" if going else "")),
+            (2, f"{duration(left[0])} left" if left and going else ""),
+        ],
+        [
+            *(losses or [(10, "left out" if window.done else "")]),
+            (33, "" if window.rate is None else f"lr {window.rate:.3g}"),
+            (32, f"data-wait {window.wait_share:.0%}" if going else ""),
+            (34, _memory(window.memory, planned) if window.memory else ""),
+        ],
+        [
+            (3, f"ETA {duration(left[1])}" if left else ""),
+            (31, _skipped(window.skipped)),
+            *(() if scored is None else ((36 - n, text) for n, text in enumerate(_scores(scored)))),
+            (37, "" if scored is None else f"in epoch {scored.epoch}"),
+        ],
+    ]
+
+
+def live_line(window: Window, epochs: int, planned: int | None, left: float | None) -> str:
+    """The plain line of a long epoch under way, where nothing can be drawn.
 
     Args:
         window: the steps done last.
         epochs: of the whole run.
         planned: predicted peak in bytes; None where there is none.
         left: seconds until the end; None while unknown.
-        columns: characters it may have.
     """
-    parts = [  # in the order they stand, with the order in which they matter
-        (0, f"epoch {window.epoch}/{epochs}"),
-        (1, f"{window.done}/{window.steps}"),
-        (3, _losses(window.losses) or "left out"),
-        (4, f"{window.images_per_second:.1f} img/s"),
-        (6, f"data-wait {window.wait_share:.0%}"),
-        (7, _memory(window.memory, planned)),
-        (5, _skipped(window.skipped)),
-        (2, "" if left is None else f"ETA {duration(left)}"),
+    parts = [
+        f"epoch {window.epoch}/{epochs}",
+        f"{window.done}/{window.steps}",
+        _losses(window.losses) or "left out",
+        f"{window.images_per_second:.1f} img/s",
+        f"data-wait {window.wait_share:.0%}",
+        _memory(window.memory, planned),
+        _skipped(window.skipped),
+        "" if left is None else f"ETA {duration(left)}",
     ]
-    shown: set[int] = set()
-    room = columns + 2
-    for rank, text in sorted(parts):
-        if text and len(text) + 2 <= room:
-            shown.add(rank)
-            room -= len(text) + 2
-    return "  ".join(text for rank, text in parts if rank in shown)[:columns]
+    return "  ".join(part for part in parts if part)
+
+
+def _scores(epoch: Epoch) -> list[str]:
+    """What its validation found, in short."""
+    named = (("mAP50", epoch.map50), ("mAP50-95", epoch.map), ("top-1", epoch.top1))
+    return [f"{name} {value:.3f}" for name, value in named if value is not None]
+
+
+def _loss(term: str, value: Number) -> str:
+    return f"{term} {'nan' if value is None else f'{value:.3f}'}"
 
 
 def _losses(losses: Mapping[str, Number]) -> str:
-    return "  ".join(f"{term} {'nan' if x is None else f'{x:.3f}'}" for term, x in losses.items())
+    return "  ".join(_loss(*term) for term in losses.items())
 
 
 def _memory(held: int, planned: int | None) -> str:

@@ -161,10 +161,17 @@ class Epoch:
         """AP averaged over IoU 0.5 to 0.95, 0 to 1."""
         return self.metrics.get("metrics/mAP50-95(B)")
 
+    @property
+    def top1(self) -> Number:
+        """Share of images whose class was right, of a classifier."""
+        return self.metrics.get("metrics/accuracy_top1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Some steps within an epoch; `done` of its `steps` are done after it. See `Epoch` for the others."""
+    """Some steps within an epoch; `done` of its `steps` are done after it; `rate` is the learning rate of the
+    first parameter group. See `Epoch` for the others.
+    """
 
     kind: ClassVar[str] = "window"
     epoch: int
@@ -177,6 +184,7 @@ class Window:
     wait_share: float = 0.0
     memory: int = 0
     skipped: int = 0
+    rate: Number = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,6 +331,11 @@ class History:
     def validated(self) -> tuple[Epoch, ...]:
         """Epochs with metrics."""
         return tuple(epoch for epoch in self.epochs if epoch.map50 is not None and epoch.map is not None)
+
+    @property
+    def latest_validated(self) -> Epoch | None:
+        """The last epoch with any metrics; None without one."""
+        return next((epoch for epoch in reversed(self.epochs) if epoch.metrics), None)
 
 
 def total(losses: Mapping[str, Number]) -> Number:

@@ -166,7 +166,8 @@ class Run:
                 return
             good = None if outcome.refused else outcome.items
             images = self.loader.images(progress.batch)
-            self.monitor.step(good, images=images, wait=wait, norm=outcome.norm)
+            rate = self.stepper.optimizer.param_groups[0]["lr"]
+            self.monitor.step(good, images=images, wait=wait, norm=outcome.norm, rate=rate)
             progress.step += 1
             progress.batch += 1
             if good is not None:
@@ -195,6 +196,7 @@ class Run:
 
     def _validate(self) -> Validation:
         """Validates; a request to stop ends it at once, because it can be done again."""
+        self.monitor.validating()
         try:
             with self.interrupt.at_once():
                 return self.evaluate(_answering_model(self.stepper), loss=self.stepper.loss)

@@ -1,31 +1,32 @@
-"""What a run tells while it works: one live line on a terminal, a plain line per epoch (and every few minutes
-of a long one) in pipes and log files, and records in its health.jsonl.
+"""What a run tells while it works: a line per epoch, under it what is drawn live on a terminal (a line every
+few minutes of a long epoch in pipes and log files), and records in its health.jsonl.
 
 A terminal or a pipe that goes away ends the telling, not the run.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, TextIO
 
 import torch
 from typing_extensions import Self
 
-from holdfast.health.lines import epoch_line, live_line
+from holdfast.console import DRAWN, Row, Rows, Screen
+from holdfast.health.lines import epoch_line, live_line, live_parts
 from holdfast.health.records import Breakdown, Epoch, Event, Window
 from holdfast.train.gauge import Gauge
 from holdfast.train.layers import LayerNorms
 from holdfast.train.recorder import Recorder
 
 SMOOTHING = 0.1  # weight of the newest step in the shown speed
-DRAWN = 0.2  # seconds between two drawings of the live line
 PLAIN = 300.0  # seconds between two lines within an epoch where nothing is drawn
 RECORDED = 30.0  # seconds between two records within an epoch
 
@@ -61,6 +62,8 @@ class Monitor:
         terms: names of the losses.
         out: where lines go; standard output by default.
         verbose: False shows nothing.
+        shared: other processes write to the same terminal; then one line is drawn, as more could not be told
+            from theirs.
         cores: cores of this process.
         clip_norm: norm of all gradients above which a step is clipped; 0 never.
         planned: predicted peak in bytes; None where there is none.
@@ -78,6 +81,7 @@ class Monitor:
         terms: tuple[str, ...] = ("box", "cls", "dfl"),
         out: TextIO | None = None,
         verbose: bool = True,
+        shared: bool = False,
         cores: int = 1,
         clip_norm: float = 0.0,
         planned: int | None = None,
@@ -88,9 +92,9 @@ class Monitor:
         self.epochs = epochs
         self.steps = steps_per_epoch
         self.terms = terms
-        self.out = out or sys.stdout
         self.verbose = verbose
-        self.live = verbose and self.out.isatty() and os.environ.get("TERM") != "dumb"
+        self.shared = shared
+        self.screen = Screen((out or sys.stdout) if verbose else io.StringIO())
         self.clip_norm = clip_norm
         self.planned = planned
         self.recorder = recorder
@@ -103,6 +107,8 @@ class Monitor:
         self._between = 0.0  # seconds from the end of a training to the next
         self._ended: float | None = None
         self._unread = 0  # images that were ever told to be unreadable
+        self._rate: float | None = None
+        self._scored = None if recorder is None else recorder.history().latest_validated
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +116,7 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._put(self.screen.clear)
         words = (" ".join(str(error).split()) or kind.__name__) if kind else "finished"
         self.note("end", words, done=kind is None)
 
@@ -127,12 +134,14 @@ class Monitor:
         self._epoch, self._step, self._done = epoch, step, done
         self._images = self._here = 0  # of this epoch in this part of the run
         self._skipped = self._faults = 0
+        self._means: list[float] = []  # of the losses, once its training is done
         self._wait = self._pace = 0.0
         self._norms: list[float] = []
         self._began = self._last = self._shown = self._recorded = now
         self.gauge.restart()
         if self.layers is not None:
             self.layers.ask()
+        self._draw()
 
     def stands(self, *, step: int, done: int) -> None:
         """Takes note that the run has gone back: to how many steps, and how many of the epoch."""
@@ -148,16 +157,22 @@ class Monitor:
         self._items = list(items.unbind())
 
     def step(
-        self, items: torch.Tensor | None, *, images: int, wait: float, norm: float | None = None
+        self,
+        items: torch.Tensor | None,
+        *,
+        images: int,
+        wait: float,
+        norm: float | None = None,
+        rate: float | None = None,
     ) -> None:
         """Counts one step.
 
         Args:
-            items: (T,) losses, read only when a line is due, so that no step waits for the device; None for a
-                step that was left out.
+            items: (T,) losses; None for a step that was left out.
             images: images in this step.
             wait: seconds spent waiting for data.
             norm: of all gradients, before clipping.
+            rate: learning rate of the first parameter group.
         """
         now = time.perf_counter()
         spent = max(now - self._last, 1e-9)
@@ -173,25 +188,26 @@ class Monitor:
         self._here += 1
         self._images += images
         self._wait += wait
+        self._rate = rate
         pace = images / spent
         self._pace = pace if self._pace == 0 else (1 - SMOOTHING) * self._pace + SMOOTHING * pace
         self.gauge.look(now)
         if self.recorder is not None and now - self._recorded > RECORDED:
             self._recorded = now
             self.recorder.add(self._window())
-        if self.live and now - self._shown > DRAWN:
+        if self.screen.live:
+            if now - self._shown > DRAWN:
+                self._draw()
+        elif self.verbose and now - self._shown > PLAIN:
             self._shown = now
-            self._write("\r\x1b[K" + self._line(max(_columns(self.out) - 1, 1)))
-        elif self.verbose and not self.live and now - self._shown > PLAIN:
-            self._shown = now
-            self.say(self._line(1000))
+            self.say(live_line(self._window(), self.epochs, self.planned, self._left()[1]))
 
     def end_epoch(self) -> EpochStats:
         """Closes the training of the epoch and returns its means. Peaks of its validation count from here."""
         now = self._ended = time.perf_counter()
         spent = max(now - self._began, 1e-9)
         mean = torch.stack(self._items).mean(0).tolist() if self._items else [0.0] * len(self.terms)
-        self._items = []
+        self._items, self._means = [], mean
         stats = EpochStats(
             losses=tuple(mean),
             images_per_second=self._images / spent,
@@ -246,7 +262,10 @@ class Monitor:
             skipped=self._skipped,
             faults=self._faults,
         )
+        self._put(self.screen.clear)
         self.say(epoch_line(epoch, self.epochs, self.planned))
+        if metrics:
+            self._scored = epoch
         if self.recorder is None:
             return
         self.recorder.add(epoch)
@@ -259,7 +278,11 @@ class Monitor:
     def say(self, text: str) -> None:
         """Writes one line that stays."""
         if self.verbose:
-            self._write(("\r\x1b[K" if self.live else "") + text + "\n")
+            self._put(partial(self.screen.say, text))
+
+    def validating(self) -> None:
+        """Shows that the validation of the epoch is under way."""
+        self._draw("validating")
 
     def event(self, kind: str, text: str, *, step: int | None = None, skipped: int = 0, **facts: Any) -> None:
         """Says and records that something out of the ordinary happened.
@@ -298,7 +321,7 @@ class Monitor:
             )
 
     def _window(self) -> Window:
-        values = self._items[-1].tolist() if self._items else ()
+        values = self._items[-1].tolist() if self._items else self._means
         return Window(
             epoch=self._epoch + 1,
             step=self._step,
@@ -310,20 +333,41 @@ class Monitor:
             wait_share=self._wait / max(self._last - self._began, 1e-9),
             memory=self.gauge.used(),
             skipped=self._skipped,
+            rate=self._rate,
         )
 
-    def _line(self, columns: int) -> str:
-        epochs = self.epochs - self._epoch - 1
-        steps = self.steps - self._done + epochs * self.steps
-        left = steps * (self._last - self._began) / max(self._here, 1) + epochs * self._between
-        return live_line(self._window(), self.epochs, self.planned, left, columns)
+    def _left(self) -> tuple[float, float]:
+        """Seconds until the end of the epoch's training and of the run."""
+        pace = (self._last - self._began) / max(self._here, 1)
+        epochs, steps = self.epochs - self._epoch - 1, self.steps - self._done
+        return steps * pace, (steps + epochs * self.steps) * pace + epochs * self._between
 
-    def _write(self, text: str) -> None:
+    def _draw(self, stage: str = "") -> None:
+        if not (self.verbose and self.screen.live):
+            return
+        self._shown = time.perf_counter()
+        lines = live_parts(
+            self._window(),
+            epochs=self.epochs,
+            planned=self.planned,
+            left=self._left() if self._here else None,
+            scored=self._scored,
+            stage=stage,
+        )
+        done = self._done / self.steps
+        if self.shared:
+            rows = [Row([part for line in lines for part in line])]
+        else:
+            rows = [Row(lines[0], done), *map(Row, lines[1:])]
+        self._put(partial(self.screen.draw, Rows(rows)))
+
+    def _put(self, act: Callable[[], None]) -> None:
         try:
-            self.out.write(text)
-            self.out.flush()
+            act()
         except (OSError, ValueError):  # its reader has left, or it was closed
-            self.verbose = self.live = False
+            self.verbose = False
+            with suppress(OSError, ValueError):
+                self.screen.clear()
 
 
 class Told:
@@ -346,10 +390,3 @@ class Told:
             self.say(text)
         if self.monitor is not None:
             self.monitor.note("told", text)
-
-
-def _columns(out: TextIO) -> int:
-    try:
-        return os.get_terminal_size(out.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80

@@ -439,6 +439,7 @@ def _fit(
         device=device.device,
         terms=stepper.loss.terms,
         verbose=settings.verbose and ranks.main,
+        shared=bool(where.launch),
         cores=usable_cores(),
         clip_norm=settings.clip_norm,
         planned=memory.peak,
