@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,8 @@ from holdfast.settings import TrainSettings
 from holdfast.train.finish import TrainResult
 from holdfast.train.session import fit
 from holdfast.val.run import Evaluator
+from killing import SOURCE, command
+from terminals import run_in_terminal, visible
 
 
 def ignore(*_: Any) -> None:
@@ -77,6 +80,24 @@ def test_a_run_stopped_in_mid_epoch_ends_bit_identical_when_resumed(shapes: Path
             if isinstance(a.get(part), dict):
                 same(a[part], b[part], part)
     assert rows(whole) == rows(resumed)
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_a_terminal_ends_a_run_saved_and_leaves_the_terminal_as_it_was(
+    shapes: Path, tmp_path: Path
+) -> None:
+    words = command(shapes, tmp_path, "exp", epochs=500, workers=0, save_every="1h", resume=False)
+    status, written = run_in_terminal(
+        [sys.executable, "-m", "holdfast", *words], 80, environment={"PYTHONPATH": SOURCE, "TERM": "xterm"},
+        until=b"img/s", send=b"\x03",
+    )  # fmt: skip
+    assert status == 128 + signal.SIGINT
+    assert b"\x1b[?" not in written  # the cursor was never hidden
+    text = "\n".join(visible(written, 80))
+    assert "epoch 1/500  ━" in "\n".join(visible(written.partition(b"img/s")[0], 80))
+    assert "━" not in text  # and what was drawn is gone
+    assert "holdfast: error: Stopped after step" in text
+    assert (tmp_path / "exp" / "weights" / "last.pt").is_file()
 
 
 def test_a_stopped_run_leaves_its_page(shapes: Path, tmp_path: Path) -> None:
