@@ -174,6 +174,16 @@ def test_direction_decides_whether_an_oriented_box_is_right() -> None:
     assert evaluator.compute().mr == pytest.approx(0.5)
 
 
+def test_all_oriented_boxes_of_a_crowded_image_count() -> None:
+    evaluator = DetectionEvaluator({0: "ship"}, RotatedMeasure())
+    x, y = np.meshgrid(np.arange(15) * 6, np.arange(10) * 6)  # 150: more than COCO counts of upright ones
+    boxes = np.stack([x, y, x + 4, y + 4], -1).reshape(-1, 4).astype(np.float32)
+    rows = np.column_stack([boxes, np.linspace(0.9, 0.5, len(boxes)), np.zeros(len(boxes))])
+    evaluator.update(0, detections=rows, truth_classes=[0] * len(boxes), truth_boxes=boxes, size=(H, W),
+                     shapes=turned(boxes, 0.0), truth_shapes=turned(boxes, 0.0))
+    assert evaluator.compute().map == pytest.approx(1.0)
+
+
 def boxes_alone(measure: BoxMeasure | None = None) -> DetectionMetrics:
     evaluator = DetectionEvaluator(NAMES, measure)
     for i, (there, classes, rows) in enumerate(truth_and_rows(4)):

@@ -196,3 +196,16 @@ def test_models_are_validated_on_real_labels(
     )  # fmt: skip
     assert sum(len(found.rows) for _, found in result.predictions) > 0
     assert model.needs != BOXES
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(300, 536), (299, 299)])
+def test_as_many_detections_count_as_an_image_has_objects(
+    fixtures_26: Path, data_dir: Path, tmp_path: Path, asked: int, kept: int
+) -> None:
+    model = golden26.model(fixtures_26, "yolo26n-obb")
+    dota = data_dir / "dota_mini" / "data.yaml"  # one image with 536 ships and harbours
+    result, _, lines = validate(
+        dota, tmp_path, model, imgsz=256, split="train", conf=0.0, max_det=asked, plots=False
+    )
+    assert len(result.predictions[0][1].rows) == kept
+    assert any("536 detections" in line for line in lines) == (kept > asked)

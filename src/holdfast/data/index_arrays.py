@@ -91,6 +91,11 @@ class Index:
         """How many images have no box."""
         return int((np.diff(self.offsets) == 0).sum())
 
+    @property
+    def fullest(self) -> int:
+        """How many boxes the image with the most of them has."""
+        return int(np.diff(self.offsets).max(initial=0))
+
     def with_note(self, note: str) -> Index:
         """The same index with one more note."""
         return replace(self, notes=(*self.notes, note))

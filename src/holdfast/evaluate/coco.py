@@ -1,10 +1,10 @@
 """The COCO number: average precision of a detector over a data set, through faster-coco-eval.
 
-Traps this file avoids: AP is counted with at most 100 detections per image and class while precision and
-recall use all of them; a class without objects must not pull the mean down; and 5,000 images with 300
-detections each are 1.5 million Python dictionaries if handed to the evaluator at once. Detections therefore
-stay packed in arrays, and the evaluator (whose result for one class does not depend on another) gets a few
-classes at a time.
+Traps this file avoids: AP is counted with at most 100 detections per image and class (20 with keypoints; all
+oriented boxes) while precision and recall use all of them; a class without objects must not pull the mean
+down; and 5,000 images with 300 detections each are 1.5 million Python dictionaries if handed to the evaluator
+at once. Detections therefore stay packed in arrays, and the evaluator (whose result for one class does not
+depend on another) gets a few classes at a time.
 
 Dimensions: N detections, M objects, C classes, K classes that have objects, T = 10 IoU thresholds, R = 101
 recalls.

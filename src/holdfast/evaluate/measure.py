@@ -26,7 +26,7 @@ class BoxMeasure:
     """Upright boxes, which detections and truth have in any case: shapes mean nothing here.
 
     Attributes:
-        most: detections per image and class that count, COCO's rule.
+        most: detections per image and class that count, by COCO's rule where it has one.
         kind: the evaluator's word for it.
         known: whether the evaluator can compute the overlap itself.
         sigmas: (K,) spread of keypoints, of the measure that has them.
@@ -151,8 +151,12 @@ class KeypointMeasure(BoxMeasure):
 
 
 class RotatedMeasure(BoxMeasure):
-    """Oriented boxes; a shape is (5,) cx, cy, w, h, angle."""
+    """Oriented boxes; a shape is (5,) cx, cy, w, h, angle.
 
+    All detections count: an aerial image can show hundreds of ships, and DOTA's rules set no limit.
+    """
+
+    most = 1_000_000
     known = False
 
     def overlap(

@@ -274,7 +274,8 @@ class DetectionSettings(Settings):
     title: ClassVar[str] = "Evaluation"
     conf: float = Field(0.001, ge=0, le=1, description="drop detections below this confidence")
     iou: float = Field(0.7, ge=0, le=1, description="overlap above which the weaker of two boxes is dropped")
-    max_det: int = Field(300, ge=1, le=30000, description="most detections per image")
+    max_det: int = Field(
+        300, ge=1, le=30000, description="most detections per image; from 300 on at least as many as objects")
 
 
 class TrainRunSettings(Settings):

@@ -38,7 +38,7 @@ from holdfast.memory.recover import Pieces
 from holdfast.models.detector import Detector
 from holdfast.models.exported import Exported
 from holdfast.models.outputs import DetectOutputs
-from holdfast.post.decode import answer
+from holdfast.post.decode import END_TO_END_ROWS, answer
 from holdfast.post.original import Found, in_original, upright
 from holdfast.runs import new_run_folder, write_json
 from holdfast.settings import ValSettings
@@ -100,7 +100,7 @@ class Evaluator:
         precision: autocast format.
         conf: lowest score that counts.
         iou: overlap above which a lower-scoring box of the same class is dropped.
-        max_det: detections kept per image.
+        max_det: detections kept per image; from 300 on, at least as many as an image has objects.
         nms: which branch answers, as in `Detector.deploy`.
         single_cls: treat all classes as one.
         needs: what the model's loss reads of targets.
@@ -140,7 +140,8 @@ class Evaluator:
         self.precision = precision
         self.conf = conf
         self.iou = iou
-        self.max_det = max_det
+        # Fewer than there are objects would bound recall; a limit below the usual one is meant.
+        self.max_det = max(max_det, index.fullest) if max_det >= END_TO_END_ROWS else max_det
         self.nms = nms
         self.single_cls = single_cls
         self.scoring = SCORINGS[answers]
@@ -150,6 +151,9 @@ class Evaluator:
         )
         self.ranks = ranks or Alone()
         self.say: Callable[[str], None] = lambda text: say(f"validation: {text}")
+        if self.max_det > max_det:
+            kept = f"{self.max_det} detections of an image count, not {max_det} (max_det)"
+            self.say(f"{kept}: one has as many objects")
         self._named: set[int] = set()  # images that were said to be unreadable
         self.pieces = Pieces(batch, device=device, say=self.say)
         self.loader = EvalLoader(
