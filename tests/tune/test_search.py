@@ -16,6 +16,7 @@ from holdfast import YOLO
 from holdfast.cli.main import main
 from holdfast.data.shapes import write_demo
 from holdfast.errors import SettingsError
+from holdfast.geometry.targets import Needs
 from holdfast.settings import TrainSettings, TuneSettings
 
 pytest.importorskip("optuna")
@@ -68,6 +69,16 @@ def test_a_search_leaves_runs_a_table_a_picture_and_a_file_for_hyp(
         YOLO("gelan-t").tune(resume=folder, box=3.0)
     with alone(folder), pytest.raises(SettingsError, match="Another process is searching"):
         run_tune(TuneSettings(resume=str(folder), trials=2))
+
+
+def test_a_search_goes_by_the_fitness_of_the_task(tmp_path: Path) -> None:
+    data = write_demo(tmp_path / "data", images=10, needs=Needs(whole=True))
+    words = ["tune", "model=yolo26n-cls", *TINY[1:], f"data={data}", f"project={tmp_path}"]
+    assert main([*words, "search=lr0", "epochs=1", "trials=1", "verbose=False"]) == 0
+    (row,) = trials(tmp_path / "exp")
+    top1, top5 = float(row["accuracy_top1"]), float(row["accuracy_top5"])
+    assert top5 == 1  # there are three classes
+    assert float(row["fitness"]) == pytest.approx((top1 + top5) / 2, abs=1e-5)
 
 
 def test_a_mistake_that_all_trainings_would_make_ends_the_search(

@@ -23,6 +23,7 @@ from torch import Tensor
 from holdfast.evaluate.average import average_precision_table
 from holdfast.evaluate.confusion import ConfusionMatrix
 from holdfast.evaluate.curves import ConfidenceCurves, confidence_curves, f1_score
+from holdfast.evaluate.fitness import fitness
 from holdfast.evaluate.match import as_array, matches_by
 from holdfast.evaluate.measure import BoxMeasure, Shapes
 
@@ -112,7 +113,7 @@ class DetectionMetrics:
     @property
     def results_dict(self) -> dict[str, float]:
         """The headline numbers under the names users know from other trainers, and the fitness."""
-        return {**dict(zip(self.columns, self.headline, strict=True)), "fitness": self.fitness}
+        return {**self._numbers, "fitness": self.fitness}
 
     @property
     def headline(self) -> tuple[float, float, float, float]:
@@ -122,7 +123,11 @@ class DetectionMetrics:
     @property
     def fitness(self) -> float:
         """What the best checkpoint is chosen by: 0.1 mAP50 + 0.9 mAP50-95."""
-        return 0.1 * self.map50 + 0.9 * self.map
+        return fitness(self._numbers)
+
+    @property
+    def _numbers(self) -> dict[str, float]:
+        return dict(zip(self.columns, self.headline, strict=True))
 
     @property
     def parts(self) -> dict[str, DetectionMetrics]:

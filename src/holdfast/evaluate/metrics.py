@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from holdfast.evaluate.coco import DetectionMetrics, columns_of
 from holdfast.evaluate.confusion import ConfusionMatrix
+from holdfast.evaluate.fitness import fitness
 
 
 class Metrics(Protocol):
@@ -89,13 +90,16 @@ class _BoxAnd:
     @property
     def results_dict(self) -> dict[str, float]:
         """The headline numbers of both under the names users know from other trainers, and the fitness."""
-        numbers = (*self.box.headline, *self.other.headline)
-        return {**dict(zip(self.columns, numbers, strict=True)), "fitness": self.fitness}
+        return {**self._numbers, "fitness": self.fitness}
 
     @property
     def fitness(self) -> float:
         """The sum of both."""
-        return self.box.fitness + self.other.fitness
+        return fitness(self._numbers)
+
+    @property
+    def _numbers(self) -> dict[str, float]:
+        return dict(zip(self.columns, (*self.box.headline, *self.other.headline), strict=True))
 
     @property
     def maps(self) -> NDArray[np.float64]:
@@ -189,12 +193,16 @@ class ClassifyMetrics:
     @property
     def results_dict(self) -> dict[str, float]:
         """Both numbers under the names users know from other trainers, and the fitness."""
-        return {self.columns[0]: self.top1, self.columns[1]: self.top5, "fitness": self.fitness}
+        return {**self._numbers, "fitness": self.fitness}
 
     @property
     def fitness(self) -> float:
         """The mean of both."""
-        return (self.top1 + self.top5) / 2
+        return fitness(self._numbers)
+
+    @property
+    def _numbers(self) -> dict[str, float]:
+        return dict(zip(self.columns, (self.top1, self.top5), strict=True))
 
     @property
     def quality(self) -> NDArray[np.float64]:

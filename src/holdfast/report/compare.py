@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from holdfast.evaluate.fitness import fitness_weights, short
 from holdfast.report.canvas import LINES, dress, new_figure, save, shorten
 from holdfast.report.run_record import RunRecord
 
 _OF_THE_FOLDER = ("name", "project", "exist_ok", "verbose", "resume", "plots")
 _NOT_SET = "-"
-_METRICS = (
-    ("mAP50-95", "metrics/mAP50-95(B)"),
-    ("mAP50", "metrics/mAP50(B)"),
-    ("precision", "metrics/precision(B)"),
-    ("recall", "metrics/recall(B)"),
-)
 
 
 def differences(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
@@ -30,6 +26,13 @@ def differences(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(chain.from_iterable(run.settings for run in runs))
     found = {key: [run.settings.get(key) for run in runs] for key in keys if key not in _OF_THE_FOLDER}
     return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+
+
+def metrics(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Columns of what the runs were validated by, under short names; those of their fitness first."""
+    found = dict.fromkeys(c for run in runs for c in run.columns if c.startswith("metrics/"))
+    main = dict.fromkeys(reversed(fitness_weights(found)))
+    return {short(column): column for column in main | found}
 
 
 def outcome(run: RunRecord) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def outcome(run: RunRecord) -> dict[str, Any]:
         "model": run.manifest.get("model", run.settings.get("model")),
         "epochs": len(run.epochs),
         "best_epoch": None if best is None else int(run.epochs[best]),
-        **{name: run.at_best(column) for name, column in _METRICS},
+        **{name: run.at_best(column) for name, column in metrics([run]).items()},
         "images_per_second": run.images_per_second,
         "peak_bytes": run.peak,
         "seconds": run.seconds,
@@ -65,7 +68,7 @@ def comparison_lines(runs: Sequence[RunRecord]) -> list[str]:
     facts = [outcome(run) for run in runs]
     rows = [["", *(run.name for run in runs)]]
     rows += [_row("epochs", facts, "epochs", str), _row("best epoch", facts, "best_epoch", str)]
-    for name, _ in _METRICS:
+    for name in metrics(runs):
         rows.append(_row(name, facts, name, lambda value: f"{value:.4f}", best=max))
     rows.append(_row("images/s", facts, "images_per_second", lambda value: f"{value:.1f}", best=max))
     rows.append(_row("memory", facts, "peak_bytes", lambda value: f"{value / 2**30:.2f} GiB", best=min))
@@ -83,8 +86,7 @@ def plot_comparison(runs: Sequence[RunRecord], path: Path) -> Path:
     figure = new_figure(13.0, 6.9)
     axes = figure.subplots(2, 3)
     panels: list[tuple[str, Callable[[RunRecord], tuple[NDArray[np.float64], NDArray[np.float64]]]]] = [
-        ("mAP50-95", lambda run: (run.epochs, run.column("metrics/mAP50-95(B)"))),
-        ("mAP50", lambda run: (run.epochs, run.column("metrics/mAP50(B)"))),
+        *((name, partial(_curve, column)) for name, column in list(metrics(runs).items())[:2]),
         ("Seconds per epoch", lambda run: (run.epochs, run.epoch_seconds())),
         ("Box loss, training", lambda run: (run.epochs, run.column("train/box_loss"))),
         ("Class loss, training", lambda run: (run.epochs, run.column("train/cls_loss"))),
@@ -93,7 +95,9 @@ def plot_comparison(runs: Sequence[RunRecord], path: Path) -> Path:
         panels.append(("Memory, GiB", lambda run: (_recorded(run), run.memory() / 2**30)))
     else:
         panels.append(("Learning rate", lambda run: (run.epochs, run.column("lr/pg0"))))
-    for place, (title, values) in zip(axes.flat, panels, strict=True):
+    for place in axes.flat[len(panels) :]:
+        place.set_visible(False)
+    for place, (title, values) in zip(axes.flat, panels, strict=False):
         for number, run in enumerate(runs):
             _line(place, *values(run), number)
         dress(place, title=title, x="epoch")
@@ -131,6 +135,10 @@ def _recorded(run: RunRecord) -> NDArray[np.float64]:
     return np.array([epoch.epoch for epoch in run.health], dtype=np.float64)
 
 
+def _curve(column: str, run: RunRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return run.epochs, run.column(column)
+
+
 def _row(
     title: str,
     facts: Sequence[dict[str, Any]],
@@ -139,8 +147,8 @@ def _row(
     *,
     best: Callable[[Sequence[float]], float] | None = None,
 ) -> list[str]:
-    cells = ["?" if fact[key] is None else told(fact[key]) for fact in facts]
-    known = [fact[key] for fact in facts if fact[key] is not None]
+    known = [fact[key] for fact in facts if fact.get(key) is not None]
+    cells = ["?" if fact.get(key) is None else told(fact[key]) for fact in facts]
     if best is not None and len(set(cells) - {"?"}) > 1:  # what looks the same is not told apart
         top = told(best(known))
         cells = [f"{cell} *" if cell == top else cell for cell in cells]

@@ -18,11 +18,10 @@ import yaml
 from numpy.typing import NDArray
 
 from holdfast.errors import DataError
+from holdfast.evaluate.fitness import fitness_weights
 from holdfast.health.log import NAME, read
 from holdfast.health.records import Epoch, History
 from holdfast.report.table import Columns, read_results
-
-FITNESS = (("metrics/mAP50(B)", 0.1), ("metrics/mAP50-95(B)", 0.9))
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ class RunRecord:
     @property
     def best(self) -> int | None:
         """Row of the epoch with the best fitness; None where nothing was validated."""
-        parts = [weight * self.column(key) for key, weight in FITNESS]
-        fitness: NDArray[np.float64] = np.sum(parts, axis=0)
-        return int(np.nanargmax(fitness)) if np.isfinite(fitness).any() else None
+        parts = [weight * self.column(key) for key, weight in fitness_weights(self.columns).items()]
+        total: NDArray[np.float64] = np.sum(parts, axis=0) if parts else np.full(len(self.epochs), np.nan)
+        return int(np.nanargmax(total)) if np.isfinite(total).any() else None
 
     def column(self, name: str) -> NDArray[np.float64]:
         """(E,) values of a column, NaN where there are none."""

@@ -74,7 +74,7 @@ def _history(axes: Axes, trials: Sequence[Mapping[str, Any]]) -> None:
     axes.step(
         [x for x, _ in line], [y for _, y in line], where="post", color=PALE, label="best so far", zorder=0
     )
-    dress(axes, title="Fitness of each training (0.1 mAP50 + 0.9 mAP50-95)", x="training", y="fitness")
+    dress(axes, title="Fitness of each training", x="training", y="fitness")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0.0)
     legend(axes, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import yaml
 from holdfast.children import Training, changed
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.errors import HoldfastError, SettingsError, Stopped, WeightsError
+from holdfast.evaluate.fitness import fitness, fitness_weights, short
 from holdfast.report.tune_plots import plot_search
 from holdfast.runs import new_run_folder, write_atomic, write_json
 from holdfast.settings import TrainSettings, TuneSettings
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 _POLL = 0.5  # seconds between two looks at a training
-_MAP50, _MAP = "metrics/mAP50(B)", "metrics/mAP50-95(B)"
 _OURS = ("trials", "search", "prune", "resume", "project", "name", "exist_ok", "verbose", "hyp")
 _MAY_CHANGE = ("trials", "prune", "device", "ranks", "workers", "cache", "verbose", "resume", "plots")
 _FOR_ALL = range(2, 7)  # exit codes of mistakes that every training would make
@@ -44,7 +44,7 @@ class TuneResult:
     Attributes:
         folder: of the search.
         best: best.yaml, to be used as `hyp`.
-        fitness: of the best training, 0.1 AP50 + 0.9 AP50:95.
+        fitness: of the best training (`evaluate/fitness.py`).
         values: its values of the keys that were searched.
         run: its run folder.
     """
@@ -145,7 +145,7 @@ def _train(
     from optuna.trial import Trial, TrialState
 
     trial = Trial(study, study.trials[number]._trial_id)
-    run = folder / "trials" / f"trial{number:04d}"
+    run = _run(folder, number)
     values = {key: rounded(trial.params[key]) for key in ranges}
     plain = {key: value for key, value in settings.as_dict().items() if key not in _OURS}
     keys = changed({**plain, **values})
@@ -190,8 +190,8 @@ def _told(trial: Trial, run: Path) -> bool:
     if known.state is not TrialState.RUNNING:
         return False
     best, prune = float("-inf"), False
-    for epoch, fitness in _fitness(run).items():
-        best = max(best, fitness)
+    for epoch, reached in _fitness(run).items():
+        best = max(best, reached)
         if epoch not in known.intermediate_values:
             trial.report(best, epoch)
             prune = trial.should_prune()
@@ -208,11 +208,12 @@ def _rows(run: Path) -> list[dict[str, str]]:
 
 def _fitness(run: Path) -> dict[int, float]:
     """Fitness of each epoch that was validated."""
-    return {
-        int(row["epoch"]): 0.1 * float(row[_MAP50]) + 0.9 * float(row[_MAP])
-        for row in _rows(run)
-        if row[_MAP]
-    }
+    return {int(row["epoch"]): fitness(_scores(row)) for row in _rows(run) if _scores(row)}
+
+
+def _scores(row: Mapping[str, str]) -> dict[str, float]:
+    """Numbers of an epoch that its fitness is made of; none where it was not validated."""
+    return {column: float(row[column]) for column in fitness_weights(row) if row[column]}
 
 
 def _ended(study: Study) -> int:
@@ -233,7 +234,10 @@ def _best(study: Study) -> FrozenTrial | None:
 
 def _write(study: Study, settings: TuneSettings, ranges: Mapping[str, Range], folder: Path) -> None:
     """Writes trials.csv, best.yaml and the picture anew."""
-    table = [_entry(trial, ranges, folder) for trial in study.trials if trial.state.is_finished()]
+    ended = [trial for trial in study.trials if trial.state.is_finished()]
+    rows = {trial.number: _rows(_run(folder, trial.number)) for trial in ended}
+    scores = list(dict.fromkeys(name for found in rows.values() for row in found for name in _scores(row)))
+    table = [_entry(trial, ranges, rows[trial.number], scores, folder) for trial in ended]
     lines = [",".join(table[0])]
     lines += [",".join("" if value is None else str(value) for value in row.values()) for row in table]
     write_atomic(folder / "trials.csv", ("\n".join(lines) + "\n").encode())
@@ -243,19 +247,32 @@ def _write(study: Study, settings: TuneSettings, ranges: Mapping[str, Range], fo
     plot_search(table, {key: (r.low, r.high, r.log) for key, r in ranges.items()}, folder / "tune.png")
 
 
-def _entry(trial: FrozenTrial, ranges: Mapping[str, Range], folder: Path) -> dict[str, Any]:
-    run = folder / "trials" / f"trial{trial.number:04d}"
-    rows = _rows(run)
-    best = max((row for row in rows if row[_MAP]), key=lambda row: float(row[_MAP]), default=None)
+def _run(folder: Path, number: int) -> Path:
+    return folder / "trials" / f"trial{number:04d}"
+
+
+def _entry(
+    trial: FrozenTrial,
+    ranges: Mapping[str, Range],
+    rows: Sequence[Mapping[str, str]],
+    scores: Sequence[str],
+    folder: Path,
+) -> dict[str, Any]:
+    """A row of trials.csv.
+
+    Args:
+        rows: of the training's results.csv.
+        scores: columns of it that are shown, of the best epoch.
+    """
+    best = max((row for row in rows if _scores(row)), key=lambda row: fitness(_scores(row)), default=None)
     return {
         "trial": trial.number,
         "state": trial.state.name.lower(),
         "fitness": trial.value if trial.value is None else round(trial.value, 6),
-        "mAP50": None if best is None else best[_MAP50],
-        "mAP50-95": None if best is None else best[_MAP],
+        **{short(column): None if best is None else best[column] for column in scores},
         "epochs": len(rows),
         "seconds": round(float(rows[-1]["time"]), 1) if rows else None,
-        "run": f"trials/{run.name}",
+        "run": _run(folder, trial.number).relative_to(folder).as_posix(),
         **{key: rounded(trial.params[key]) if key in trial.params else None for key in ranges},
     }
 
@@ -288,7 +305,7 @@ def _result(
     say(f"best training {best.number}; use it with --hyp {folder / 'best.yaml'}")
     say(f"all trainings: {folder / 'trials.csv'}, {folder / 'tune.png'}")
     return TuneResult(
-        folder, folder / "best.yaml", best.value, values, folder / "trials" / f"trial{best.number:04d}"
+        folder, folder / "best.yaml", best.value, values, _run(folder, best.number)
     )
 
 
