@@ -130,7 +130,24 @@ def test_a_few_objects_without_outline_are_taken_for_their_boxes_and_counted(tmp
     path = next(path for path in sorted((tmp_path / "labels/train").glob("*.txt")) if path.stat().st_size)
     path.write_text("0 0.5 0.5 0.2 0.2\n", encoding="utf-8")
     index = split_index(read_dataset_file(data), "train", needs=MASKS, single_cls=False, workers=0)
-    assert re.match(r"1 of \d+ train objects have no outline", index.notes[-1])
+    assert re.match(r"1 of \d+ train objects have no outline; their box is taken for it", index.notes[-1])
+    assert f"{path.stem}." in index.notes[-1]  # the image to look at
+
+
+def test_objects_without_a_labelled_keypoint_are_counted_and_a_set_of_none_is_refused(tmp_path: Path) -> None:
+    data = write_demo(tmp_path, images=10, needs=POINTS)
+    paths = [path for path in sorted((tmp_path / "labels/train").glob("*.txt")) if path.stat().st_size]
+    paths[1].write_text("0 0.5 0.5 0.2 0.2\n", encoding="utf-8")
+
+    def index() -> Index:
+        return split_index(read_dataset_file(data), "train", needs=POINTS, single_cls=False, workers=0)
+
+    assert re.match(r"1 of \d+ train objects have no labelled keypoint; they teach", index().notes[-1])
+    assert f"{paths[1].stem}." in index().notes[-1]
+    for path in paths:
+        path.write_text("0 0.5 0.5 0.2 0.2\n", encoding="utf-8")
+    with pytest.raises(DataError, match="train labels have no labelled keypoints, only boxes"):
+        index()
 
 
 def test_class_folders_are_a_data_set(tmp_path: Path) -> None:
@@ -139,6 +156,33 @@ def test_class_folders_are_a_data_set(tmp_path: Path) -> None:
     assert len(index) == len(index.classes) == 16
     for number in range(len(index)):
         assert Path(index.path(number)).parent.name == index.names[int(index.classes[number])]
+
+
+@pytest.mark.parametrize("named", ["", "names: [triangle, disc, square, star]\n"])
+def test_class_folders_may_be_named_in_a_data_file(tmp_path: Path, named: str) -> None:
+    write_demo(tmp_path / "set", images=20, needs=WHOLE)
+    (tmp_path / "data.yaml").write_text(f"path: set\ntrain: train\nval: val\n{named}")
+    data = read_dataset_file(tmp_path / "data.yaml")
+    assert data.class_folders
+    index = split_index(data, "val", needs=WHOLE, single_cls=False, workers=0)
+    order = ["triangle", "disc", "square", "star"] if named else ["disc", "square", "triangle"]
+    assert list(index.names.values()) == order
+    assert len(index) == 4
+    for number in range(len(index)):
+        assert Path(index.path(number)).parent.name == index.names[int(index.classes[number])]
+
+
+@pytest.mark.parametrize("case", ["labels", "images beside", "other names"])
+def test_folders_of_a_detection_set_are_no_classes(tmp_path: Path, case: str) -> None:
+    write_demo(tmp_path, images=20, needs=WHOLE)
+    names = "names: [a, b]\n" if case == "other names" else "names: [disc, square, triangle]\n"
+    (tmp_path / "data.yaml").write_text(f"train: train\n{names}")
+    picture = sorted((tmp_path / "train" / "disc").iterdir())[0]
+    if case == "labels":
+        picture.with_suffix(".txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    if case == "images beside":
+        picture.rename(tmp_path / "train" / picture.name)
+    assert not read_dataset_file(tmp_path / "data.yaml").class_folders
 
 
 def test_a_class_that_training_does_not_know_is_refused(tmp_path: Path) -> None:
@@ -152,7 +196,7 @@ def test_crops_depend_on_nothing_but_their_place_and_fill_the_input(tmp_path: Pa
     index = demo(tmp_path, WHOLE, images=20)
 
     def batches(workers: int) -> list[bytes]:
-        samples = TrainCrops(index, imgsz=64, epochs=4, autoaugment="randaugment")
+        samples = TrainCrops(index, imgsz=64, epochs=4, autoaugment="randaugment", erasing=0.5)
         with TrainLoader(samples, batch=5, workers=workers) as made:
             found = list(made.epoch(1))
         for batch in found:
@@ -173,6 +217,24 @@ def test_a_random_part_lies_inside_and_has_its_area() -> None:
             assert y + h <= height + 1e-6
             if max(height, width) < 2 * min(height, width):
                 assert w * h >= 0.5 * height * width - 1e-6
+
+
+def test_erasing_covers_a_rectangle_and_changes_nothing_else(tmp_path: Path) -> None:
+    index = demo(tmp_path, WHOLE, images=40)
+
+    def images(erasing: float) -> torch.Tensor:
+        with TrainLoader(TrainCrops(index, imgsz=64, epochs=4, erasing=erasing), batch=32, workers=0) as made:
+            return torch.cat([batch.images for batch in made.epoch(0)])
+
+    plain, some, all_ = images(0.0), images(0.5), images(1.0)
+    covered = (all_ != plain).any(1)
+    assert (all_ * covered.unsqueeze(1) == 0).all()
+    shares = covered.flatten(1).float().mean(1)
+    assert 0.015 < shares.min()  # what was black already is not seen to change
+    assert shares.max() < 0.35
+    kept = (some == plain).flatten(1).all(1)
+    assert 5 < int(kept.sum()) < 27
+    assert torch.equal(some[~kept], all_[~kept])
 
 
 def test_evaluation_shows_the_middle(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """Samples for classifiers: an image fills the whole input, cut where its shape is another.
 
-Training shows a random part of the image, its sides stretched to the square, then flips, a policy and colour;
-evaluation shows the middle of it.
+Training shows a random part of the image, its sides stretched to the square, then flips, a policy, colour and
+a covered rectangle (random erasing, arXiv 1708.04896); evaluation shows the middle of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -26,6 +26,8 @@ from holdfast.data.random import Draw, Place
 from holdfast.data.samples import Sample, TrainSamples
 
 _RATIO = (3 / 4, 4 / 3)  # of width and height of a random part, after Inception
+_ERASED = (0.02, 0.33)  # share of the area, and
+_ERASED_RATIO = (0.3, 3.3)  # height by width of an erased rectangle, as in the paper
 _TRIES = 10
 _LONGEST = 4.0  # shapes beyond it are read a little too small, and enlarged
 
@@ -69,6 +71,10 @@ class TrainCrops(TrainSamples):
         apply_hsv(picture, hsv_gains(where.numbers(Draw.COLOR, 3), **self.hsv), out, room=room)
         if self.bgr and where.draws(Draw.CHANNELS).random() < self.bgr:
             out[...] = cv2.cvtColor(out, cv2.COLOR_RGB2BGR)
+        chance, *places = where.numbers(Draw.ERASING, 1 + 4 * _TRIES).tolist()
+        if chance < self.erasing:
+            x0, y0, x1, y1 = rectangle(places, *out.shape[:2])
+            out[y0:y1, x0:x1] = 0
         return Sample(out, _whole(self.index.labels(number)[0], out), number)
 
 
@@ -121,6 +127,23 @@ def random_part(
             return x * (width - w), y * (height - h), w, h
     w, h = min(width, height * _RATIO[1]), min(height, width / _RATIO[0])
     return (width - w) / 2, (height - h) / 2, w, h
+
+
+def rectangle(chances: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
+    """A random rectangle xyxy within a picture, to be erased; an empty one if none fits.
+
+    Args:
+        chances: 4 * tries numbers in [0, 1).
+    """
+    low, high = (math.log(ratio) for ratio in _ERASED_RATIO)
+    for area, shape, x, y in zip(*(chances[at::4] for at in range(4)), strict=True):
+        target = height * width * (_ERASED[0] + (_ERASED[1] - _ERASED[0]) * area)
+        ratio = math.exp(low + (high - low) * shape)
+        h, w = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if h < height and w < width:
+            x0, y0 = int(x * (width - w + 1)), int(y * (height - h + 1))
+            return x0, y0, x0 + w, y0 + h
+    return 0, 0, 0, 0
 
 
 def onto(part: tuple[float, float, float, float], height: int, width: int) -> Matrix:

@@ -39,6 +39,7 @@ class Draw(IntEnum):
     CUTMIX_AFFINE = 18
     CHANNELS = 19
     WEIGHTED = 20
+    ERASING = 21
 
 
 def draws(seed: int, epoch: int, index: int, draw: int) -> np.random.Generator:

@@ -104,6 +104,7 @@ class TrainSamples:
         fliplr: probability of a left-right flip.
         bgr: probability that red and blue are exchanged.
         autoaugment: further changes by a policy, see policy.py.
+        erasing: probability that a rectangle is covered, of images that are classified (`crops.py`).
         multi_scale: the side of a batch lies within 1 +- multi_scale of `imgsz`.
         rect: batches of similar shapes, padded only to the largest, without mosaic, mixup and cutmix.
         image_weights: epochs draw images by how rare and how poorly found their classes are (`weighing.py`).
@@ -139,6 +140,7 @@ class TrainSamples:
         fliplr: float = 0.5,
         bgr: float = 0.0,
         autoaugment: Policy = "none",
+        erasing: float = 0.0,
         multi_scale: float = 0.0,
         rect: bool = False,
         image_weights: bool = False,
@@ -163,6 +165,7 @@ class TrainSamples:
         self.fliplr = fliplr
         self.bgr = bgr
         self.autoaugment = autoaugment
+        self.erasing = erasing
         self.multi_scale = multi_scale
         self.rect = rect
         self.stride = stride

@@ -173,6 +173,7 @@ class AugmentSettings(Settings):
     fliplr: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
     bgr: float = Field(0.0, ge=0, le=1, description="probability of exchanging red and blue")
     autoaugment: Policy = Field("none", description="further changes by a policy; boxes follow")
+    erasing: float = Field(0.4, ge=0, le=1, description="probability of a black rectangle, in classification")
     close_mosaic: int = Field(
         10, ge=0, description="last epochs without mosaic, mixup, cutmix and copy-paste; 0 keeps them on")
 

@@ -74,7 +74,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "dlog": Foreign((1,), _DEPTH),
         "dnn": Foreign((False,), _TORCH),
         "dropout": Foreign((0,), "Dropout belongs to classification models; use --weight-decay."),
-        "erasing": Foreign((0.4,), "Erasing belongs to classification models; use --cutmix."),
         "evolve": Foreign((False,), "Type 'holdfast tune', which takes the same keys and also trials."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
         "mask_ratio": Foreign((4,), _MASKS),
