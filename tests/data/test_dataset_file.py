@@ -143,6 +143,9 @@ def test_byte_order_marks_are_tolerated(root: Path, codec: str) -> None:
         (SPLITS + "names: {0: cat, 3: dog}\nnc: 3\n", "nc is 3, but names lists 4 classes", None),
         (SPLITS + NAMES + "kpt_shape: [2, 3]\nflip_idx: [1, 1]\n", "flip_idx is [1, 1]", None),
         (SPLITS + NAMES + "kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]\n", "in pairs", None),
+        (SPLITS + NAMES + "kpt_shape: [2, 3]\nkpt_oks_sigmas: [0.1]\n", "for each of 2", None),
+        (SPLITS + NAMES + "kpt_shape: [2, 3]\nkpt_oks_sigmas: [0.1, 0]\n", "expected a positive", None),
+        (SPLITS + NAMES + "kpt_shape: [2, 3]\nkpt_oks_sigmas: [0.1, .inf]\n", "expected a positive", None),
         ("a: &a {names: [cat]}\n<<: *a\n" + SPLITS, "merges other entries", None),
         (SPLITS + "names: !!python/object:os.stat_result {}\n", "could run code", 3),
         (SPLITS + "names: !env HOME\n", "could run code", 3),
@@ -192,10 +195,12 @@ def test_extra_keys_are_read(root: Path) -> None:
     data = read_dataset_file(
         write(
             root / "set" / "data.yaml",
-            SPLITS + NAMES + "imgsz: 320\nkpt_shape: [3, 2]\nflip_idx: [1, 0, 2]\n",
+            SPLITS + NAMES + "imgsz: 320\nkpt_shape: [3, 2]\nflip_idx: [1, 0, 2]\n"
+            "kpt_oks_sigmas: [0.1, 0.2, 1]\n",
         )
     )
     assert (data.imgsz, data.keypoints, data.flip_idx) == (320, (3, 2), (1, 0, 2))
+    assert data.sigmas == (0.1, 0.2, 1.0)
 
 
 @pytest.mark.parametrize("key", ["names", "path", "nc", "imgsz", "train", "kpt_shape"])

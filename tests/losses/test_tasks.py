@@ -13,6 +13,7 @@ from torch import Tensor
 
 import golden26
 from holdfast import models
+from holdfast.geometry.keypoints import keypoint_sigmas
 from holdfast.geometry.rotated import rotated_hull
 from holdfast.geometry.targets import Targets, filled_out
 from holdfast.losses.assign import Assignment, assign
@@ -62,6 +63,18 @@ def test_golden_losses_and_gradients(ending: str, fixtures_26: Path) -> None:
         assert gradients[key].item() == pytest.approx(norm, rel=3e-3), key
     everything = torch.stack(list(gradients.values())).norm().item()
     assert everything == pytest.approx(case["total_grad_norm"], rel=3e-3)
+
+
+def test_smaller_spreads_of_keypoints_make_the_same_errors_larger(fixtures_26: Path) -> None:
+    model = golden26.model(fixtures_26, "yolo26n-pose").train()
+    outputs, targets = model(golden26.image("yolo26-train", 4)), golden26.targets(fixtures_26, "pose")
+    gains = {"box": 0.0, "cls": 0.0, "dfl": 0.0, "label_smoothing": 0.0, "pose": 1.0, "kobj": 0.0, "rle": 0.0}
+    pose = []
+    for sigmas in ((), keypoint_sigmas((17, 3)), (0.01,) * 17):
+        loss = criterion(model.outputs, extra=model.extra, strides=model.strides, reg_max=model.reg_max,
+                         sigmas=sigmas, **gains)
+        pose.append(combine(loss(outputs, targets), 4)[0].item())
+    assert pose[0] == pose[1] < pose[2]
 
 
 @every_task

@@ -143,6 +143,21 @@ def test_the_number_equals_pycocotools_on_the_written_predictions(
     assert len(row) > 5
 
 
+def test_the_spreads_of_keypoints_are_those_of_the_data_set(tmp_path: Path) -> None:
+    data, model = cells(tmp_path, Keypoints), TaskColours(Keypoints)
+    plain, scores = data.read_text(), []
+    for given, said in (([], "1/2 each"), ([0.5, 0.02], "0.5, 0.02")):
+        data.write_text(f"{plain}kpt_oks_sigmas: {given}\n")
+        index = split_index(read_dataset_file(data), "val", needs=model.needs, single_cls=False, workers=0)
+        assert index.sigmas == tuple(given or [0.5, 0.5])
+        result, _, lines = validate(data, tmp_path, model)
+        assert any(line.startswith("keypoints: 2 an object;") and line.endswith(said) for line in lines)
+        assert isinstance(result.metrics, PoseMetrics)
+        scores.append(result.metrics.other.map)
+    # The second point of the cell that is labelled too wide is 8 pixels off: nearly right, or far from it.
+    assert scores[1] < scores[0] - 0.02
+
+
 def test_boxes_that_are_not_turned_score_as_upright_ones(tmp_path: Path) -> None:
     data = cells(tmp_path, Angles)
     oriented, folder, _ = validate(data, tmp_path, TaskColours(Angles), save_json=True, save_txt=True)

@@ -1,17 +1,20 @@
 """Data sets for classifiers: one folder per class, in one folder per split.
 
-`root/train/<class>/*.jpg` and `root/val/<class>/*.jpg`, as ImageNet is kept. Class numbers follow the sorted
-names of the folders in `train`. An image is one object of its class, as large as itself.
+`root/train/<class>/*.jpg` and `root/val/<class>/*.jpg`, as ImageNet is kept, or where a data.yaml says they
+are. Class numbers follow the sorted names of the folders in `train`, or `names` in data.yaml. An image is one
+object of its class, as large as itself.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from holdfast.data.find import find_images
+from holdfast.data.find import find_images, label_path
+from holdfast.data.image import IMAGE_SUFFIXES
 from holdfast.data.index_arrays import Index
 from holdfast.data.pool import Progress, map_chunks
 from holdfast.data.problems import Problems
@@ -41,6 +44,21 @@ def class_names(split: Path) -> list[str]:
         return []
     names = sorted(entry.name for entry in split.iterdir() if entry.is_dir() and entry.name[:1] != ".")
     return [] if set(names) & {"images", "labels"} else names
+
+
+def classes_in(sources: Sequence[Path]) -> list[str]:
+    """Names of the classes where the sources of a split are one folder of class folders, else none.
+
+    Images that lie beside the folders, or have a label file, are those of a detector.
+    """
+    if len(sources) != 1 or not sources[0].is_dir():
+        return []
+    with os.scandir(sources[0]) as entries:  # ends at the first image of a million
+        if any(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in entries):
+            return []
+    names = class_names(sources[0])
+    images = find_images([sources[0] / names[0]]) if names else []
+    return names if images and not os.path.isfile(label_path(images[0])) else []
 
 
 def build_class_index(

@@ -26,7 +26,7 @@ from holdfast.data.index import label_path
 from holdfast.data.objects import Objects
 from holdfast.errors import SettingsError
 
-_KEPT_KEYS = ("kpt_shape", "flip_idx", "kpt_names", "imgsz", "channels")
+_KEPT_KEYS = ("kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "imgsz", "channels")
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,19 @@ the working directory; each of train/val/test is a folder, a list file, a glob, 
 these, looked for below `path`, beside the yaml, in the working directory, and last without its leading `../`
 (some exports write one too many). The first that exists counts. A split that does not exist is an error only
 when it is asked for. `images` tells where the images of a COCO json are, when it is none of the usual places.
+Where `train` is a folder of class folders, of the names in `names` if there are any, images are classified.
 """
 
 from __future__ import annotations
 
 import glob
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast.data.class_folders import class_names, class_splits
+from holdfast.data.class_folders import class_names, class_splits, classes_in
 from holdfast.data.safe_yaml import kind, read_mapping, show
 from holdfast.errors import DataError, did_you_mean
 
@@ -29,6 +31,7 @@ _KNOWN_KEYS = (
     "kpt_shape",
     "flip_idx",
     "kpt_names",
+    "kpt_oks_sigmas",
     "download",
     "channels",
     "images",
@@ -48,6 +51,7 @@ class DatasetFile:
         faults: per split named in the file but not found, the error to raise when it is asked for.
         imgsz: default input size, when the file names one.
         keypoints: (count, numbers per point) of pose data sets.
+        sigmas: spread of the labels of each keypoint, of pose data sets that say so (`kpt_oks_sigmas`).
         image_folders: per split the folders in which images of a COCO json are looked for first.
         flip_idx: which keypoint each becomes in a mirror, of pose data sets that say so.
         class_folders: whether the splits are folders of classes, and images have no objects.
@@ -63,6 +67,7 @@ class DatasetFile:
     flip_idx: tuple[int, ...] | None = None
     image_folders: dict[str, list[Path]] = field(default_factory=dict)
     class_folders: bool = False
+    sigmas: tuple[float, ...] | None = None
 
     def split(self, name: str) -> list[Path]:
         """Returns the sources of a split.
@@ -97,7 +102,6 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
         return DatasetFile(folder.resolve(), folder.resolve(), names, splits, class_folders=True)
     path = _find(folder)
     content = read_mapping(path)
-    names = _names(content, path)
     root, tried = _root(content, path)
     splits = {}
     folders: dict[str, list[Path]] = {}
@@ -123,6 +127,11 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
             path=path,
             hint=f"Add lines like 'train: images/train' and 'val: images/val'.{near}",
         )
+    folders_of = classes_in(splits.get("train", []))
+    if folders_of and not any(content.get(key) for key in ("names", "nc")):
+        names = dict(enumerate(folders_of))
+    else:
+        names = _names(content, path)
     keypoints = _keypoints(content, path)
     return DatasetFile(
         path,
@@ -134,6 +143,8 @@ def read_dataset_file(source: Path | str) -> DatasetFile:
         keypoints,
         _flip_idx(content, keypoints, path),
         folders,
+        class_folders=bool(folders_of) and set(folders_of) <= set(names.values()),
+        sigmas=_sigmas(content, keypoints, path),
     )
 
 
@@ -283,6 +294,25 @@ def _flip_idx(
             hint="Give for every keypoint the number of the one it becomes in a mirror.",
         )
     return tuple(order)
+
+
+def _sigmas(
+    content: dict[str, Any], keypoints: tuple[int, int] | None, path: Path
+) -> tuple[float, ...] | None:
+    given = content.get("kpt_oks_sigmas")
+    if given is None or given == [] or keypoints is None:
+        return None
+    if (
+        not isinstance(given, list)
+        or len(given) != keypoints[0]
+        or not all(type(value) in (int, float) and 0 < value < math.inf for value in given)
+    ):
+        raise DataError(
+            f"kpt_oks_sigmas is {show(given)}, expected a positive number for each of {keypoints[0]}.",
+            path=path,
+            hint="Give how far labels of each keypoint lie apart, as a share of the object's size (0.05).",
+        )
+    return tuple(map(float, given))
 
 
 def _root(content: dict[str, Any], path: Path) -> tuple[Path, list[Path]]:

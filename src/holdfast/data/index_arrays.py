@@ -53,6 +53,7 @@ class Index:
             no object has one.
         keypoints: (M, K, 3) float32, x, y and visibility; K is 0 outside pose data sets.
         corners: (M, 4, 2) float32; (M, 0, 2) unless boxes are oriented.
+        sigmas: (K,) spread of the labels of each keypoint; empty outside pose data sets.
         notes: what the user should hear about how the index came about.
     """
 
@@ -68,6 +69,7 @@ class Index:
     starts: npt.NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, np.int32))
     keypoints: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
     corners: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 2), np.float32))
+    sigmas: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.data.class_folders import build_class_index
 from holdfast.data.dataset_file import DatasetFile
 from holdfast.data.index import Index, build_index
+from holdfast.data.scan import show
 from holdfast.errors import DataError
+from holdfast.geometry.keypoints import COCO_SIGMAS, keypoint_sigmas
 from holdfast.geometry.targets import BOXES, Needs
 
 
@@ -64,7 +70,36 @@ def split_index(
         cache=cache,
         progress=scanned,
     )
-    return _with_outlines(index, split, dataset) if needs.mask_stride else index
+    if dataset.keypoints:
+        index = replace(index, sigmas=dataset.sigmas or keypoint_sigmas(dataset.keypoints))
+    noted = partial(_noted, index, split, dataset)
+    if needs.mask_stride:
+        return noted(
+            np.diff(index.starts) == 0 if len(index.starts) else np.ones(len(index.classes), dtype=bool),
+            what="outline",
+            then="their box is taken for it",
+            hint="Give polygons: rows of 'class x1 y1 x2 y2 x3 y3 ...', in parts of the image.",
+        )
+    if needs.keypoints:
+        return noted(
+            ~(index.keypoints[..., 2] > 0).any(1),
+            what="labelled keypoint",
+            then="they teach their box only",
+            hint="Give rows of 'class cx cy w h', then x, y and visibility of each keypoint.",
+        )
+    return index
+
+
+def spreads(sigmas: Sequence[float]) -> str:
+    """A sentence on the spreads by which errors of keypoints are measured; empty without keypoints."""
+    if not sigmas:
+        return ""
+    count, which = len(sigmas), ", ".join(f"{sigma:.3g}" for sigma in sigmas)
+    if tuple(sigmas) == COCO_SIGMAS:
+        which = "those of COCO"
+    elif set(sigmas) == {1 / count}:
+        which = f"1/{count} each"
+    return f"{count} an object; spreads of their labels (kpt_oks_sigmas): {which}"
 
 
 def _refuse_other_labels(dataset: DatasetFile, needs: Needs) -> None:
@@ -72,7 +107,7 @@ def _refuse_other_labels(dataset: DatasetFile, needs: Needs) -> None:
         raise DataError(
             "describes objects, but the model classifies whole images.",
             path=dataset.path,
-            hint="Give a folder with images in train/<class>/ and val/<class>/.",
+            hint="Give a folder with images in train/<class>/ and val/<class>/, or name them in data.yaml.",
         )
     if dataset.class_folders and not needs.whole:
         raise DataError(
@@ -88,16 +123,34 @@ def _refuse_other_labels(dataset: DatasetFile, needs: Needs) -> None:
         )
 
 
-def _with_outlines(index: Index, split: str, dataset: DatasetFile) -> Index:
-    lacking = int((np.diff(index.starts) == 0).sum()) if len(index.starts) else len(index.classes)
-    if lacking and lacking == len(index.classes):
+def _noted(
+    index: Index,
+    split: str,
+    dataset: DatasetFile,
+    lacking: npt.NDArray[np.bool_],
+    *,
+    what: str,
+    then: str,
+    hint: str,
+) -> Index:
+    """Refuses a split of objects that all lack something; notes how many do, and the first image of one.
+
+    Args:
+        lacking: (M,) which objects lack it.
+        what: its name.
+        then: what is done with such an object.
+        hint: what the labels should be like.
+    """
+    count = int(lacking.sum())
+    if count and count == len(lacking):
         raise DataError(
-            f"the {split} labels have no outlines, only boxes, but the model finds masks.",
+            f"the {split} labels have no {what}s, only boxes, but the model learns them.",
             path=dataset.path,
-            hint="Give polygons: rows of 'class x1 y1 x2 y2 x3 y3 ...', in parts of the image.",
+            hint=hint,
         )
-    if not lacking:
+    if not count:
         return index
+    first = os.fsencode(index.path(int(np.searchsorted(index.offsets, lacking.argmax(), side="right")) - 1))
     return index.with_note(
-        f"{lacking} of {len(index.classes)} {split} objects have no outline; their box is taken for it"
+        f"{count} of {len(lacking)} {split} objects have no {what}; {then} (the first is in {show(first)})"
     )

@@ -218,7 +218,7 @@ def criterion(
     kobj: float = 1.0,
     rle: float = 1.0,
     angle: float = 1.0,
-    sigmas: Sequence[float] | None = None,
+    sigmas: Sequence[float] = (),
 ) -> DetectionLoss | DualLoss | ClassLoss:
     """The loss for models whose forward returns `outputs`, and whose branches say `extra` beyond boxes.
 
@@ -227,7 +227,7 @@ def criterion(
         strides, reg_max, box, cls, dfl, label_smoothing: as in the classes.
         pose, kobj, rle: gains of the terms of keypoints.
         angle: gain of the term of angles.
-        sigmas: spread of each keypoint's labels; by default those of COCO for its keypoints, else equal ones.
+        sigmas: spread of each keypoint's labels; empty: those of COCO for its keypoints, else equal ones.
     """
     if outputs is ClassOutputs:
         return ClassLoss(label_smoothing=label_smoothing)

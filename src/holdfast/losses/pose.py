@@ -33,13 +33,13 @@ class KeypointCriterion(BranchCriterion):
         pose: gain of the likeness.
         kobj: gain of the term that says which keypoints are labelled; there is none where D is 2.
         rle: gain of the likelihood, which only training mode has.
-        sigmas: (K,) spreads of labels; None for those of `keypoint_sigmas`.
+        sigmas: (K,) spreads of labels; empty for those of `keypoint_sigmas`.
     """
 
     more_terms = ("pose", "kobj", "rle")
 
     def __init__(
-        self, *, pose: float, kobj: float, rle: float, sigmas: Sequence[float] | None = None, **options: Any
+        self, *, pose: float, kobj: float, rle: float, sigmas: Sequence[float] = (), **options: Any
     ) -> None:
         super().__init__(**options)
         self.pose, self.kobj, self.rle, self.sigmas = pose, kobj, rle, sigmas

@@ -15,6 +15,7 @@ import torch
 
 from holdfast import __version__
 from holdfast.data.index import Index
+from holdfast.data.splits import spreads
 from holdfast.load import LoadedModel
 from holdfast.train.checkpoint import Progress
 from holdfast.train.plan import MemoryPlan
@@ -86,6 +87,7 @@ def run_facts(
         "val_fingerprint": val_index.fingerprint,
         "train_problems": [*train_index.notes, *train_index.problems.lines()],
         "val_problems": [*val_index.notes, *val_index.problems.lines()],
+        "keypoints": spreads(train_index.sigmas),
         "cache": list(cache),
         "augmentation": list(augmentation),
         "ranks": ranks,
@@ -123,6 +125,8 @@ def announcement(facts: Mapping[str, Any], folder: Path, progress: Progress) -> 
     ]
     if facts["compiled"]:
         lines.insert(5, f"  compile    {facts['compiled']}")
+    if facts["keypoints"]:
+        lines.append(f"  keypoints  {facts['keypoints']}")
     lines += [f"  cache      {line}" for line in facts["cache"]]
     if facts.get("workers"):
         lines.append(f"  workers    {facts['workers']}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from holdfast.data.index import Index
 from holdfast.data.listing import differences, listing, unpack
+from holdfast.data.splits import spreads
 from holdfast.errors import DataError
 
 FILE = "data.npz"  # of a run folder: the images and labels it was made with
@@ -34,6 +35,9 @@ def data_changes(
         return []
     facts = content["facts"]
     lines = _class_changes(facts.get("classes", names), names)
+    for now in {spreads(index.sigmas) for index in splits.values()} - {facts.get("keypoints")}:
+        if "keypoints" in facts:
+            lines.append(f"keypoints were {facts['keypoints']}; now {now}")
     changed = {
         name: index for name, index in splits.items() if facts.get(f"{name}_fingerprint") != index.fingerprint
     }

@@ -222,6 +222,7 @@ def _fit(
         strides=model.strides,
         reg_max=model.reg_max,
         extra=model.extra,
+        sigmas=train_index.sigmas,
         **settings.part(LossSettings),
     )
 

@@ -25,7 +25,7 @@ from holdfast.data.index import Index
 from holdfast.data.letterbox import Letterbox
 from holdfast.data.loader import EvalLoader
 from holdfast.data.reader import EvalReader
-from holdfast.data.splits import split_index
+from holdfast.data.splits import split_index, spreads
 from holdfast.data.storing import open_store
 from holdfast.devices import Precision, choose_device, choose_precision
 from holdfast.errors import DataError
@@ -278,7 +278,7 @@ class Evaluator:
     def _joined(self, told: list[tuple[list[Part], dict[str, float]]], *, with_loss: bool) -> ValResult:
         """Scores what all ranks found, batch after batch."""
         batches = in_order([parts for parts, _ in told])
-        scorer = self.scoring(self.names, self.index.keypoints.shape[1])
+        scorer = self.scoring(self.names, self.index.sigmas)
         sums: Tensor | float = 0.0
         unread: dict[int, str] = {}
         for part in batches:
@@ -429,6 +429,8 @@ def validate_settings(
     if settings.verbose:
         say(f"device: {device.note}; precision: {precision.note}")
         say(f"data: {len(index)} images of split '{settings.split}' in {dataset.path}")
+        if index.sigmas:
+            say(f"keypoints: {spreads(index.sigmas)}")
         if opened.note:
             say(f"cache: {opened.note}")
         for line in (*index.notes, *index.problems.lines()):

@@ -23,7 +23,6 @@ from holdfast.evaluate.metrics import (
     SegmentMetrics,
 )
 from holdfast.evaluate.results_json import result_rows
-from holdfast.geometry.keypoints import keypoint_sigmas
 from holdfast.geometry.rotated import smallest_rotated
 from holdfast.models.outputs import Angles, ClassOutputs, DetectOutputs, DualOutputs, Keypoints, Masks
 from holdfast.post.boxes import OBB, Boxes
@@ -47,12 +46,12 @@ class BoxScoring:
 
     Args:
         names: class names by index.
-        keypoints: how many keypoints the objects of the data set have; 0 without.
+        sigmas: (K,) spread of the labels of each keypoint of the data set; empty without.
     """
 
     metrics: ClassVar[type[Metrics]] = DetectionMetrics
 
-    def __init__(self, names: Mapping[int, str], keypoints: int) -> None:
+    def __init__(self, names: Mapping[int, str], sigmas: Sequence[float]) -> None:
         self.boxes = DetectionEvaluator(names)
 
     def add(self, number: int, found: Found, truth: Objects, size: Size) -> None:
@@ -83,8 +82,8 @@ class MaskScoring(BoxScoring):
 
     metrics = SegmentMetrics
 
-    def __init__(self, names: Mapping[int, str], keypoints: int) -> None:
-        super().__init__(names, keypoints)
+    def __init__(self, names: Mapping[int, str], sigmas: Sequence[float]) -> None:
+        super().__init__(names, sigmas)
         self.masks = DetectionEvaluator(names, MaskMeasure())
 
     def add(self, number: int, found: Found, truth: Objects, size: Size) -> None:
@@ -121,9 +120,9 @@ class KeypointScoring(BoxScoring):
 
     metrics = PoseMetrics
 
-    def __init__(self, names: Mapping[int, str], keypoints: int) -> None:
-        super().__init__(names, keypoints)
-        self.keypoints = DetectionEvaluator(names, KeypointMeasure(keypoint_sigmas((keypoints, 3))))
+    def __init__(self, names: Mapping[int, str], sigmas: Sequence[float]) -> None:
+        super().__init__(names, sigmas)
+        self.keypoints = DetectionEvaluator(names, KeypointMeasure(sigmas))
 
     def add(self, number: int, found: Found, truth: Objects, size: Size) -> None:
         """As in `BoxScoring`."""
@@ -160,7 +159,7 @@ class KeypointScoring(BoxScoring):
 class RotatedScoring(BoxScoring):
     """Oriented boxes."""
 
-    def __init__(self, names: Mapping[int, str], keypoints: int) -> None:
+    def __init__(self, names: Mapping[int, str], sigmas: Sequence[float]) -> None:
         self.boxes = DetectionEvaluator(names, RotatedMeasure())
 
     def add(self, number: int, found: Found, truth: Objects, size: Size) -> None:
@@ -192,7 +191,7 @@ class ClassScoring(BoxScoring):
 
     metrics = ClassifyMetrics
 
-    def __init__(self, names: Mapping[int, str], keypoints: int) -> None:
+    def __init__(self, names: Mapping[int, str], sigmas: Sequence[float]) -> None:
         self.classes = ClassifyEvaluator(names)
 
     def add(self, number: int, found: Found, truth: Objects, size: Size) -> None:
