@@ -13,7 +13,7 @@ from torch import Tensor
 
 import golden26
 from holdfast import models
-from holdfast.geometry.keypoints import keypoint_sigmas
+from holdfast.geometry.keypoints import COCO_SIGMAS, keypoint_sigmas
 from holdfast.geometry.rotated import rotated_hull
 from holdfast.geometry.targets import Targets, filled_out
 from holdfast.losses.assign import Assignment, assign
@@ -144,6 +144,27 @@ def test_golden_assignment_by_keypoints(branch: str, options: dict[str, int], fi
     truth, points = scene.of_objects("gt_kpts"), scene.data["pd_kpts"][scene.place]
     overlap = KeypointOverlap(boxes, truth, scene.targets.boxes, points, scene.data["sigmas"])
     scene.check(candidates, overlap, branch, options)
+
+
+def test_an_object_with_keypoints_far_from_all_predictions_still_has_an_anchor() -> None:
+    boxes = torch.tensor([[8.0, 8.0, 30.0, 30.0]])
+    targets = Targets(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), boxes)
+    candidates = Candidates(targets, batch=1, shapes=SHAPES, strides=STRIDES, smallest_side=16.0, gated=True)
+    keypoints = torch.zeros(1, 17, 3)
+    keypoints[0, :3] = torch.tensor([10.0, 10.0, 2.0])  # the face alone, a corner of 22 pixels
+    points = torch.full((len(candidates.cell), 17, 2), 26.0)
+    predicted = boxes.expand(len(candidates.cell), 4) + torch.tensor([0.0, 0.0, 2.0, 2.0])
+    logits = [torch.zeros(1, 1, *shape) for shape in SHAPES]
+    found = []
+    for shift in (0.0, 15.5):  # far from the face, and next to it
+        overlap = KeypointOverlap(
+            BoxOverlap(candidates, predicted), keypoints, boxes, points - shift, torch.tensor(COCO_SIGMAS)
+        )
+        found.append(assign(logits, overlap, candidates, topk=7, second_topk=1))
+    assert [len(one.anchor) for one in found] == [1, 1]
+    box = 22 * 22 / (24 * 24)
+    assert found[0].score.item() == pytest.approx(box, abs=0.01)  # as good as its box, by CIoU
+    assert found[1].score.item() == pytest.approx(0.684, abs=0.002)  # OKS of half a pixel in x and in y
 
 
 class DenseMasks:

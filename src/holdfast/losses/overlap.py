@@ -18,6 +18,7 @@ from holdfast.geometry.keypoints import BOX_TO_OBJECT, object_keypoint_similarit
 from holdfast.geometry.rotated import probiou
 from holdfast.losses.candidates import Candidates, Pairs
 
+_LOST = 1e-9 ** (1 / 6)  # of likeness: its sixth power is as small as what the assigner adds to it
 _MASKS = 3  # masks are compared for this many times the anchors that an object may pick
 
 
@@ -77,6 +78,10 @@ class RotatedOverlap:
 class KeypointOverlap:
     """Likeness of keypoints (OKS); of boxes for objects without a labelled keypoint.
 
+    Of boxes also for objects whose keypoints are far from what is predicted at every anchor, which the
+    published rule leaves without one: a small person of whom only the face is labelled would be taught as
+    background, so that its keypoints could never come nearer.
+
     Args:
         boxes: overlap of boxes.
         truth: (G, K, 3) keypoints of the objects in input pixels.
@@ -91,21 +96,23 @@ class KeypointOverlap:
         self.boxes, self.truth, self.points, self.sigmas = boxes, truth, points, sigmas
         sides = true_boxes[:, 2:] - true_boxes[:, :2]
         self.area = sides.prod(1) * BOX_TO_OBJECT
-        self.labelled = (truth[..., 2] != 0).any(1)
+        self.by_points = (truth[..., 2] != 0).any(1)
 
     def of_pairs(self, pairs: Pairs, score: Tensor) -> Tensor:
-        """As in `Overlap`."""
-        return self._either(self.boxes.of_pairs(pairs, score), pairs.target, pairs.anchor)
+        """As in `Overlap`; remembers which objects have nothing alike."""
+        alike = self._alike(pairs.target, pairs.anchor)
+        best = torch.zeros_like(self.area).scatter_reduce_(0, pairs.target, alike, "amax")
+        self.by_points[pairs.objects] &= best[pairs.objects] > _LOST
+        return torch.where(self.by_points[pairs.target], alike, self.boxes.of_pairs(pairs, score))
 
     def __call__(self, target: Tensor, anchor: Tensor) -> Tensor:
         """As in `Overlap`."""
-        return self._either(self.boxes(target, anchor), target, anchor)
+        return torch.where(self.by_points[target], self._alike(target, anchor), self.boxes(target, anchor))
 
-    def _either(self, boxes: Tensor, target: Tensor, anchor: Tensor) -> Tensor:
-        alike = object_keypoint_similarity(
+    def _alike(self, target: Tensor, anchor: Tensor) -> Tensor:
+        return object_keypoint_similarity(
             self.points[anchor], self.truth[target], self.area[target], self.sigmas
         )
-        return torch.where(self.labelled[target], alike, boxes)
 
 
 class TrueMasks(NamedTuple):
