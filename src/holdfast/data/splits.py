@@ -82,7 +82,7 @@ def split_index(
         )
     if needs.keypoints:
         return noted(
-            (index.keypoints[..., 2] <= 0).all(axis=1),
+            np.asarray((index.keypoints[..., 2] <= 0).all(axis=1)),
             what="labelled keypoint",
             then="they teach their box only",
             hint="Give rows of 'class cx cy w h', then x, y and visibility of each keypoint.",
