@@ -230,7 +230,7 @@ def test_erasing_covers_a_rectangle_and_changes_nothing_else(tmp_path: Path) -> 
     covered = (all_ != plain).any(1)
     assert (all_ * covered.unsqueeze(1) == 0).all()
     shares = covered.flatten(1).float().mean(1)
-    assert 0.015 < shares.min()  # what was black already is not seen to change
+    assert shares.min() > 0.015  # what was black already is not seen to change
     assert shares.max() < 0.35
     kept = (some == plain).flatten(1).all(1)
     assert 5 < int(kept.sum()) < 27
