@@ -52,6 +52,15 @@ def test_a_named_optimizer_keeps_the_users_rates() -> None:
     assert (choice.name, choice.lr0, choice.momentum, choice.warmup_bias_lr) == ("Adam", 0.5, 0.6, 0.1)
 
 
+@pytest.mark.parametrize(("name", "rate"), [("AdamW", 0.001), ("LION", 0.001), ("SGD", 0.1)])
+def test_biases_start_no_higher_than_the_rest_where_steps_are_as_long_as_their_rate(
+    name: str, rate: float
+) -> None:
+    choice = choose_optimizer(name, steps=1, classes=3, lr0=0.001, momentum=0.9, warmup_bias_lr=0.1)
+    assert choice.warmup_bias_lr == rate
+    assert ("warmup_bias_lr 0.1 is for SGD" in choice.note) == (name != "SGD")
+
+
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "LION", "MuSGD"])
 def test_every_optimizer_lowers_a_quadratic(name: str) -> None:
     model = make()

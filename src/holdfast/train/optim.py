@@ -18,6 +18,7 @@ from holdfast.train.schedule import Schedule
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 LONG_RUN = 10_000  # optimizer steps above which `auto` leaves AdamW
+NORMALISED = ("Adam", "AdamW", "LION")  # a step is as long as the rate, whatever the gradient
 CLASS_RATE = 3.0  # learning rate of class towers under MuSGD, as a factor
 
 
@@ -53,11 +54,15 @@ def choose_optimizer(
     """Resolves `auto`: AdamW with a rate set by the class count for short runs, `long_run` for long ones.
 
     Args:
-        wanted: `auto` or an optimizer's name; with a name the user's rates stand.
+        wanted: `auto` or an optimizer's name; with a name the user's rates stand, but biases start no higher
+            than `lr0` where every step is as long as its rate, however small the gradient.
         steps: optimizer steps of the whole run.
         classes: number of classes.
         long_run: SGD or MuSGD, what the model's family is published with.
     """
+    if wanted in NORMALISED and warmup_bias_lr > lr0:
+        note = f"{wanted}, lr0 {lr0:g}, for biases too (warmup_bias_lr {warmup_bias_lr:g} is for SGD)"
+        return OptimChoice(wanted, lr0, momentum, lr0, note)
     if wanted != "auto":
         return OptimChoice(wanted, lr0, momentum, warmup_bias_lr, f"{wanted}, lr0 {lr0:g}")
     if steps > LONG_RUN:
