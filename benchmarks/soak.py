@@ -1,9 +1,10 @@
 """Trains under the supervisor until two hours of processor time are spent, and watches the memory.
 
-Every half minute the private memory (USS) of all processes of the run is written down. Then the run is
-stopped by SIGTERM, as a user would, and judged: memory that grew by less than 1 % between the second tenth of
-the time (the first is warm-up) and the last, no restart, and a clean ending (exit code 143). Prints JSON
-lines and a summary. Exit code 1 when the run does not hold.
+Every half minute the memory of all processes of the run is written down: what they allocated (`anonymous`:
+resident memory without the pages of files, which processes share with whoever else has loaded torch), and all
+of it (`rss`). Then the run is stopped by SIGTERM, as a user would, and judged: allocated memory that grew by
+less than 1 % between the second tenth of the time (the first is warm-up) and the last, no restart, and a
+clean ending (exit code 143). Prints JSON lines and a summary. Exit code 1 when the run does not hold.
 
     python benchmarks/soak.py --data data.yaml --cpu-hours 2
 """
@@ -71,10 +72,10 @@ def soak(project: Path, asked: argparse.Namespace) -> int:
             code = run.wait()
     folder = project / "soak"
     incidents = sorted(path.name for path in (folder / "incidents").glob("*")) if folder.is_dir() else []
-    first, last, growth = grown([look["uss"] for look in looks])
+    first, last, growth = grown([look["anonymous"] for look in looks])
     epochs = sum(1 for _ in (folder / "results.csv").open()) - 1
     result = {
-        "looks": len(looks), "cpu_s": looks[-1]["cpu"], "uss_first": first, "uss_last": last,
+        "looks": len(looks), "cpu_s": looks[-1]["cpu"], "first": first, "last": last,
         "growth": round(growth, 5), "processes": looks[-1]["processes"], "epochs": epochs,
         "incidents": incidents, "exit": code,
     }  # fmt: skip
@@ -92,11 +93,12 @@ def look_at(process: psutil.Process) -> dict[str, float] | None:
     try:
         family = [process, *process.children(recursive=True)]
         times = [one.cpu_times() for one in family]
+        memory = [one.memory_info() for one in family]
         return {
             "at": round(time.time(), 1),
             "cpu": round(sum(spent.user + spent.system for spent in times), 1),
-            "uss": sum(one.memory_full_info().uss for one in family),
-            "rss": sum(one.memory_info().rss for one in family),
+            "anonymous": sum(held.rss - held.shared for held in memory),
+            "rss": sum(held.rss for held in memory),
             "threads": sum(one.num_threads() for one in family),
             "files": sum(one.num_fds() for one in family),
             "processes": len(family),
