@@ -71,14 +71,16 @@ def run_in_terminal(
     """
     reader, writer = os.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, columns, 0, 0))
+    # Keys such as Ctrl-C reach only the session of a terminal. When its leader ends, the system throws away
+    # what has not been read yet, so there is one only where keys are typed.
     process = subprocess.Popen(
         words,
         stdin=writer,
         stdout=writer,
         stderr=writer,
         env={**os.environ, **environment},
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
+        start_new_session=bool(send),
+        preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if send else None,
     )
     os.close(writer)
     written, deadline = b"", time.monotonic() + 300
