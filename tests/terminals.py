@@ -71,6 +71,8 @@ def run_in_terminal(
     """
     reader, writer = os.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, columns, 0, 0))
+    # The size is that of the terminal, not what runs these tests has found for its own.
+    own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     # Keys such as Ctrl-C reach only the session of a terminal. When its leader ends, the system throws away
     # what has not been read yet, so there is one only where keys are typed.
     process = subprocess.Popen(
@@ -78,7 +80,7 @@ def run_in_terminal(
         stdin=writer,
         stdout=writer,
         stderr=writer,
-        env={**os.environ, **environment},
+        env={**own, **environment},
         start_new_session=bool(send),
         preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if send else None,
     )
