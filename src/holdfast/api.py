@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 TASKS = ("detect", "segment", "pose", "obb", "classify")
 
 
-
 class YOLO:
     """A detector and what one does with it, under the keyword names users know.
 

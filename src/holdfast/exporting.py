@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,27 @@ if TYPE_CHECKING:
 
 LEAST_AP = 0.01
 AP_LIMIT, AP_LIMIT_ROUGH = 0.005, 0.02  # most that AP may differ; the second in 16 bits, or with suppression
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is written, in whatever format, and how it is checked.
+
+    Attributes:
+        settings: as asked.
+        model: what files are compared with.
+        graph: the network that is written.
+        facts: what a file says of itself.
+        suppression: what it does inside; None leaves that to whoever runs it.
+        told: where lines go.
+    """
+
+    settings: ExportSettings
+    model: Detector
+    graph: Graph
+    facts: Facts
+    suppression: Suppression | None
+    told: Say
 
 
 def run_export(
@@ -72,18 +94,19 @@ def run_export(
     graph = Graph(stored, max_det=settings.max_det, anchors=None if settings.dynamic else anchors).eval()
     suppression = _suppression(settings, graph, told)
     facts = _facts(settings, model, size, device.device, suppression)
+    job = _Job(settings, model, graph, facts, suppression, told)
     paths = [_target(settings, source, model, form) for form in settings.format]
     for path in paths:
         draft = path.with_name(f"{path.stem}.unchecked-{os.getpid()}{path.suffix}")
         try:
-            how = _write(draft, graph, facts, settings, suppression)
-            file = _checked(draft, path, model, facts, settings, suppression, told)
+            how = _write(job, draft)
+            file = _checked(job, draft, path)
             if settings.data:
-                _compare_ap(file, path, model, facts, settings, suppression, told)
+                _compare_ap(job, file, path)
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-        told(f"{path}: {how}, {_layout(facts, graph)}, {path.stat().st_size:,} bytes")
+        told(f"{path}: {how}, {_layout(job)}, {path.stat().st_size:,} bytes")
     return paths
 
 
@@ -156,9 +179,7 @@ def _target(settings: ExportSettings, source: str | Path, model: Detector, form:
     return path
 
 
-def _write(
-    path: Path, graph: Graph, facts: Facts, settings: ExportSettings, suppression: Suppression | None
-) -> str:
+def _write(job: _Job, path: Path) -> str:
     """Writes a file, and returns what it is in words.
 
     Raises:
@@ -169,6 +190,7 @@ def _write(
 
     from holdfast.export.write import write_onnx, write_pt2, write_torchscript
 
+    graph, facts, settings = job.graph, job.facts, job.settings
     try:
         path.touch()  # so that no writer of torch has to say it
     except OSError as fault:
@@ -186,7 +208,13 @@ def _write(
         write_pt2(path, graph, example, facts)
         return "torch.export"
     opset = write_onnx(
-        path, graph, example, facts, opset=settings.opset, simplify=settings.simplify, suppression=suppression
+        path,
+        graph,
+        example,
+        facts,
+        opset=settings.opset,
+        simplify=settings.simplify,
+        suppression=job.suppression,
     )
     if settings.opset not in (None, opset):
         raise SettingsError(
@@ -195,15 +223,7 @@ def _write(
     return f"ONNX of opset {opset}"
 
 
-def _checked(
-    draft: Path,
-    path: Path,
-    model: Detector,
-    facts: Facts,
-    settings: ExportSettings,
-    suppression: Suppression | None,
-    told: Say,
-) -> Exported:
+def _checked(job: _Job, draft: Path, path: Path) -> Exported:
     """Opens a file with its own runtime and compares it with the model.
 
     Raises:
@@ -215,6 +235,7 @@ def _checked(
     from holdfast.models.exported import open_exported
     from holdfast.models.outputs import Rows
 
+    facts, settings = job.facts, job.settings
     file = open_exported(draft)
     limit = HALF if facts.half else FULL
     worst = Difference(0.0, 0.0)
@@ -222,8 +243,10 @@ def _checked(
     with torch.inference_mode():
         for pixels in _pictures(facts):
             given = pixels.to(facts.device)
-            wanted = expected(model, given, max_det=settings.max_det, suppression=suppression)
-            difference = compare(file(given), wanted, thresholded=suppression is not None)
+            wanted = expected(
+                job.model, given, max_det=settings.max_det, suppression=job.suppression
+            )
+            difference = compare(file(given), wanted, thresholded=job.suppression is not None)
             worst = Difference(*(max(pair) for pair in zip(worst, difference, strict=True)))
             images += len(pixels)
             empty = empty and isinstance(wanted, Rows) and not bool((wanted.rows[..., 4] > 0).any())
@@ -234,10 +257,10 @@ def _checked(
             f"most {limit} is allowed.",
             hint="Leave --half out." if facts.half else "Try another --format or --opset.",
         )
-    told(f"parity: {runtime} against the model on {images} images: {worst} at most (allowed: {limit})")
+    job.told(f"parity: {runtime} against the model on {images} images: {worst} at most (allowed: {limit})")
     if empty:
         what = f"both found nothing above {settings.conf:g} on drawn pictures"
-        told(f"parity: {what}; --data compares on real ones")
+        job.told(f"parity: {what}; --data compares on real ones")
     return file
 
 
@@ -261,15 +284,7 @@ def _pictures(facts: Facts) -> list[Tensor]:
     return batches
 
 
-def _compare_ap(
-    file: Exported,
-    path: Path,
-    model: Detector,
-    facts: Facts,
-    settings: ExportSettings,
-    suppression: Suppression | None,
-    told: Say,
-) -> None:
+def _compare_ap(job: _Job, file: Exported, path: Path) -> None:
     """Measures AP of file and model on the same images.
 
     Raises:
@@ -283,13 +298,15 @@ def _compare_ap(
     from holdfast.devices import choose_precision
     from holdfast.downloads import data_file
     from holdfast.evaluate.coco import DetectionMetrics
-    from holdfast.val.run import Evaluator, require_classes
+    from holdfast.val.entry import require_classes
+    from holdfast.val.run import Evaluator
 
+    facts, settings, suppression = job.facts, job.settings, job.suppression
     height, width = facts.imgsz
     if height != width:
         raise SettingsError("AP is measured on squares.", hint="Give --imgsz one side, or leave data out.")
     dataset = read_dataset_file(data_file(settings.data))
-    require_classes(dataset, model.classes)
+    require_classes(dataset, job.model.classes)
     workers = min(settings.workers, usable_cores())
     index = split_index(
         dataset, settings.split, single_cls=False, fraction=settings.fraction, workers=workers
@@ -312,7 +329,7 @@ def _compare_ap(
         single_cls=False,
     )
     try:
-        found = [evaluator(network).metrics for network in (model, file)]
+        found = [evaluator(network).metrics for network in (job.model, file)]
     finally:
         evaluator.close()
     ours, theirs = (metrics.map for metrics in found if isinstance(metrics, DetectionMetrics))
@@ -323,14 +340,15 @@ def _compare_ap(
             f"{path}: not written: {line}; at most {limit} apart is allowed.",
             hint="Leave --half out." if settings.half else "Try another --format.",
         )
-    told(f"AP: {line} (allowed: {limit} apart)")
+    job.told(f"AP: {line} (allowed: {limit} apart)")
     if max(ours, theirs) < LEAST_AP:
-        told("AP: so low that comparing it says nothing; the model hardly finds what is on these images")
+        job.told("AP: so low that comparing it says nothing; the model hardly finds what is on these images")
 
 
-def _layout(facts: Facts, graph: Graph) -> str:
+def _layout(job: _Job) -> str:
     from holdfast.models.exported import INPUT, OUTPUT
 
+    facts, graph = job.facts, job.graph
     height, width = facts.imgsz
     count = "B" if facts.dynamic else str(facts.batch)
     size = "3 x height x width" if facts.dynamic else f"3 x {height} x {width}"

@@ -45,7 +45,7 @@ def sole(path: Path) -> Iterator[None]:
         Held: another process has it.
     """
     try:
-        file = path.open("r+b" if path.exists() else "w+b")
+        file = path.open("a+b")
     except OSError:
         yield
         return

@@ -89,7 +89,7 @@ def run_val(
     settings = _with_data(settings)
     from holdfast.downloads import images_folder, index_folder
     from holdfast.report.run import validation
-    from holdfast.val.run import validate_settings
+    from holdfast.val.entry import validate_settings
 
     if loaded is None:
         loaded = opened(located(settings.model), dnn=settings.dnn)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,11 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     return left(project / "run")
 
 
+@pytest.mark.parametrize("point", [*POINTS.values(), *IN_TURN], ids=lambda point: f"{point[0]}.{point[1]}")
+def test_every_point_is_where_the_list_says(point: tuple[str, str, int]) -> None:
+    assert callable(attrgetter(point[1])(importlib.import_module(point[0])))
+
+
 def test_a_run_killed_again_and_again_ends_bit_identical(
     data: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
@@ -70,30 +77,22 @@ def test_a_run_killed_again_and_again_ends_bit_identical(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["yolo26n-seg", "yolo26n-pose", "yolo26n-obb", "yolo26n-cls"])
-def test_a_killed_run_of_every_task_ends_bit_identical(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "keys", "step"),
+    [
+        *((f"yolo26n-{task}", {}, 5) for task in ("seg", "pose", "obb", "cls")),
+        ("gelan-t", {"image_weights": True, "epochs": 3, "amp": False}, 8),  # after two validations
+    ],
+)
+def test_a_killed_run_of_every_kind_ends_bit_identical(
+    tmp_path: Path, model: str, keys: dict[str, object], step: int
+) -> None:
     data = write_demo(tmp_path / "data", images=12, needs=family_of(model).needs)
-    words = command(data, tmp_path / "whole", "run", model=model)
+    words = command(data, tmp_path / "whole", "run", model=model, **keys)
     out, _ = start(words).communicate(timeout=200)
     assert (tmp_path / "whole" / "run" / "results.json").is_file(), out
-    words = command(data, tmp_path / "cut", "run", model=model)
-    run = start(words, kill=("torch", "Tensor.backward", 5))
-    out, _ = run.communicate(timeout=200)
-    assert run.returncode == -signal.SIGKILL, out
-    run = start(words)
-    out, _ = run.communicate(timeout=200)
-    assert run.returncode == 0, out
-    assert "resumed" in out
-    assert differing(left(tmp_path / "whole" / "run"), left(tmp_path / "cut" / "run")) == []
-
-
-@pytest.mark.slow
-def test_a_killed_run_that_draws_images_by_weight_ends_bit_identical(data: Path, tmp_path: Path) -> None:
-    words = command(data, tmp_path / "whole", "run", image_weights=True, epochs=3, amp=False)
-    out, _ = start(words).communicate(timeout=200)
-    assert (tmp_path / "whole" / "run" / "results.json").is_file(), out
-    words = command(data, tmp_path / "cut", "run", image_weights=True, epochs=3, amp=False)
-    run = start(words, kill=("torch", "Tensor.backward", 8))  # in the last epoch, after two validations
+    words = command(data, tmp_path / "cut", "run", model=model, **keys)
+    run = start(words, kill=("torch", "Tensor.backward", step))
     out, _ = run.communicate(timeout=200)
     assert run.returncode == -signal.SIGKILL, out
     run = start(words)

@@ -18,7 +18,8 @@ from pycocotools.cocoeval import COCOeval
 from holdfast.data.shapes import write_demo
 from holdfast.errors import DataError
 from holdfast.settings import ValSettings
-from holdfast.val.run import ValResult, validate_settings
+from holdfast.val.entry import validate_settings
+from holdfast.val.run import ValResult
 
 COLOURS = ((255, 0, 0), (0, 0, 255))  # RGB of class 0 and 1
 

@@ -26,7 +26,8 @@ from holdfast.geometry.keypoints import BOX_TO_OBJECT
 from holdfast.geometry.targets import BOXES, Needs
 from holdfast.models.outputs import Angles, ClassOutputs, DetectOutputs, Extra, Keypoints, Masks
 from holdfast.settings import ValSettings
-from holdfast.val.run import ValResult, validate_settings
+from holdfast.val.entry import validate_settings
+from holdfast.val.run import ValResult
 
 COLOURS = ((255, 0, 0), (0, 0, 255))  # RGB of class 0 and 1
 NEEDS = {Masks: Needs(mask_stride=4), Keypoints: Needs(keypoints=True), Angles: Needs(rotated=True)}

@@ -174,7 +174,7 @@ def _write_split(split: Split, images: Iterable[int], folder: Path) -> tuple[int
             os.makedirs(os.path.dirname(place), exist_ok=True)
         copied += _link(path, target)
         mine = slice(int(index.offsets[i]), int(index.offsets[i + 1]))
-        height, width = index.sizes[i].tolist()
+        height, width = index.size(i)
         rows = label_rows(index.objects(i).take(~doubled[mine]), height, width)
         with open(label, "x", encoding="utf-8", newline="\n") as file:
             file.write(rows)

@@ -56,7 +56,7 @@ class TrainCrops(TrainSamples):
         where, index = Place(self.seed, epoch, sample), sample % len(self.index)
         number = others.get(index, index)
         self.pictures.stand_ins.check(epoch, number)
-        height, width = self.index.sizes[number].tolist()
+        height, width = self.index.size(number)
         turn, changes = self._turn(where, *out.shape[:2])
         chances = where.numbers(Draw.AFFINE, 4 * _TRIES)
         part = random_part(chances, height, width, self.pictures.affine["scale"])

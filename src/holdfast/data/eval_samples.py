@@ -80,7 +80,7 @@ class EvalSamples:
         out_height, out_width = self.shape(position)
         if out is None:
             out = np.empty((out_height, out_width, 3), dtype=np.uint8)
-        height, width = self.index.sizes[index].tolist()
+        height, width = self.index.size(index)
         box = place(height, width, *fitted(height, width, self.imgsz), out_height, out_width)
         found = self.index.objects(index)
         try:

@@ -106,6 +106,11 @@ class Index:
         """Returns the path of an image; names that are not UTF-8 survive (surrogate escapes)."""
         return os.fsdecode(self.path_bytes[self.path_offsets[i] : self.path_offsets[i + 1]].tobytes())
 
+    def size(self, i: int) -> tuple[int, int]:
+        """Returns the height and width of an image in pixels."""
+        height, width = self.sizes[i].tolist()
+        return height, width
+
     @property
     def paths(self) -> list[str]:
         """All paths, built anew at each call."""

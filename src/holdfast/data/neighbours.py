@@ -53,12 +53,14 @@ class Neighbours:
         self.count = count
         self.seed = seed
         self.weights: Weights | None = None
+        self.plain = self  # knows the order without weights
         self._known: tuple[_Epoch, ...] = ()
-        self._whole: tuple[_Epoch, ...] = ()
 
     def weigh(self, weights: Weights) -> None:
         """Has epochs that have not begun drawn with weights (N,) (`weighing.drawn_order`)."""
         self.weights = weights
+        if self.plain is self:
+            self.plain = Neighbours(self.count, self.seed)
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
         """The samples of an epoch, (N,): all images, or as many that were drawn."""
@@ -74,22 +76,22 @@ class Neighbours:
             sample: one of `order`.
             chances: (M,) numbers in [0, 1).
         """
-        if (known := _find(self._known, epoch)) is None:
-            known = _Epoch(epoch, self.order(epoch))
-            self._known = (known, *self._known[:1])  # workers may still be in the epoch before
+        known = self._epoch(epoch)
         start = max(known.position(sample) - WINDOW + 1, 0)
         found: list[int] = known.images[start + (chances * min(WINDOW, self.count)).astype(np.int64)].tolist()
         return found
 
     def after(self, epoch: int, index: int) -> Iterator[int]:
         """Yields all other images: those after `index` in the plain order of an epoch, then those before."""
-        if (whole := _find(self._whole, epoch)) is None:
-            whole = _Epoch(epoch, epoch_order(self.count, seed=self.seed, epoch=epoch))
-            self._whole = (whole, *self._whole[:1])
+        whole = self.plain._epoch(epoch)
         start = whole.position(index)
         for step in range(1, self.count):
             yield int(whole.images[(start + step) % self.count])
 
-
-def _find(epochs: tuple[_Epoch, ...], number: int) -> _Epoch | None:
-    return next((epoch for epoch in epochs if epoch.number == number), None)
+    def _epoch(self, number: int) -> _Epoch:
+        for known in self._known:
+            if known.number == number:
+                return known
+        made = _Epoch(number, self.order(number))
+        self._known = (made, *self._known[:1])  # workers may still be in the epoch before
+        return made

@@ -103,7 +103,7 @@ class Pictures:
         if tiled:
             images, placements = self._mosaic(where, first, mosaic, width, others)
         else:
-            images, placements = [first], [place_single(*self._size(first), height, width)]
+            images, placements = [first], [place_single(*self.index.size(first), height, width)]
         matrix, zoom = random_affine(
             where.numbers(affine, 8),
             canvas=(2 * width, 2 * height) if tiled else (width, height),
@@ -170,12 +170,8 @@ class Pictures:
             images = [*partners[:4], first, *partners[4:]]
             # Nearer to the middle than the centre of four: the outer rows must reach the output's border.
             x, y = ((numbers[-2:] * 0.5 + 0.75) * size).tolist()
-            return images, place_nine([self._size(i) for i in images], (x, y), size)
+            return images, place_nine([self.index.size(i) for i in images], (x, y), size)
         order = np.argsort(numbers[4:8], kind="stable").tolist()
         images = [[first, *partners][i] for i in order]
         x, y = ((numbers[-2:] + 0.5) * size).tolist()
-        return images, place_mosaic([self._size(i) for i in images], (x, y), size)
-
-    def _size(self, index: int) -> tuple[int, int]:
-        height, width = self.index.sizes[index].tolist()
-        return height, width
+        return images, place_mosaic([self.index.size(i) for i in images], (x, y), size)

@@ -106,7 +106,7 @@ class TrainReader:
             Unusable: the image cannot be read any more, or has another size.
             DataError: neither can many others.
         """
-        height, width = self.index.sizes[number].tolist()
+        height, width = self.index.size(number)
         least = least_divisor(height, width, self.side)
         pixels, scale_x, scale_y = self._base(number, least)
         if divisor <= least:
@@ -189,7 +189,7 @@ class EvalReader:
 
 def _compare(index: Index, number: int, height: float, width: float, *, slack: int) -> None:
     """Refuses an image whose size is not, to less than `slack` pixels, the one that the index knows."""
-    known_height, known_width = index.sizes[number].tolist()
+    known_height, known_width = index.size(number)
     if abs(height - known_height) >= slack or abs(width - known_width) >= slack:
         raise DataError(
             f"is now {width:.0f} x {height:.0f} pixels, and was {known_width} x {known_height} when the run "

@@ -83,26 +83,9 @@ def live_parts(
     ]
 
 
-def live_line(window: Window, epochs: int, planned: int | None, left: float | None) -> str:
-    """The plain line of a long epoch under way, where nothing can be drawn.
-
-    Args:
-        window: the steps done last.
-        epochs: of the whole run.
-        planned: predicted peak in bytes; None where there is none.
-        left: seconds until the end; None while unknown.
-    """
-    parts = [
-        f"epoch {window.epoch}/{epochs}",
-        f"{window.done}/{window.steps}",
-        _losses(window.losses) or "left out",
-        f"{window.images_per_second:.1f} img/s",
-        f"data-wait {window.wait_share:.0%}",
-        _memory(window.memory, planned),
-        _skipped(window.skipped),
-        "" if left is None else f"ETA {duration(left)}",
-    ]
-    return "  ".join(part for part in parts if part)
+def live_line(lines: Sequence[Sequence[tuple[int, str]]]) -> str:
+    """`live_parts` in one plain line, for where nothing can be drawn."""
+    return "  ".join(text for line in lines for _, text in line if text)
 
 
 def _scores(epoch: Epoch) -> list[str]:

@@ -200,7 +200,7 @@ class Monitor:
                 self._draw()
         elif self.verbose and now - self._shown > PLAIN:
             self._shown = now
-            self.say(live_line(self._window(), self.epochs, self.planned, self._left()[1]))
+            self.say(live_line(self._lines()))
 
     def end_epoch(self) -> EpochStats:
         """Closes the training of the epoch and returns its means. Peaks of its validation count from here."""
@@ -342,11 +342,8 @@ class Monitor:
         epochs, steps = self.epochs - self._epoch - 1, self.steps - self._done
         return steps * pace, (steps + epochs * self.steps) * pace + epochs * self._between
 
-    def _draw(self, stage: str = "") -> None:
-        if not (self.verbose and self.screen.live):
-            return
-        self._shown = time.perf_counter()
-        lines = live_parts(
+    def _lines(self, stage: str = "") -> list[list[tuple[int, str]]]:
+        return live_parts(
             self._window(),
             epochs=self.epochs,
             planned=self.planned,
@@ -354,6 +351,12 @@ class Monitor:
             scored=self._scored,
             stage=stage,
         )
+
+    def _draw(self, stage: str = "") -> None:
+        if not (self.verbose and self.screen.live):
+            return
+        self._shown = time.perf_counter()
+        lines = self._lines(stage)
         done = self._done / self.steps
         if self.shared:
             rows = [Row([part for line in lines for part in line])]
