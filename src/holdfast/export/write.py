@@ -23,7 +23,7 @@ from torch.jit._trace import TracerWarning
 from holdfast.errors import MissingExtraError, SettingsError, WeightsError
 from holdfast.export.graph import Graph
 from holdfast.export.suppress import Suppression, with_suppression
-from holdfast.models.exported import FACTS_FILE, INPUT, OUTPUT, Facts
+from holdfast.models.exported import FACTS_FILE, INPUT, OUTPUT, Facts, first_line
 from holdfast.nn.attention import Attention
 
 OLDEST_WITH_ATTENTION = 14
@@ -111,7 +111,7 @@ def write_onnx(
     except (torch.onnx.errors.OnnxExporterError, onnx.checker.ValidationError) as fault:
         version = f" of opset {opset}" if opset else ""
         raise SettingsError(
-            f"{graph.model.name} cannot be written as ONNX{version} ({_line(fault)}).",
+            f"{graph.model.name} cannot be written as ONNX{version} ({first_line(fault)}).",
             hint="Leave --opset out." if opset else "Give --format torchscript.",
         ) from fault
     if suppression is not None:
@@ -134,13 +134,9 @@ def _program(graph: Graph, example: Tensor, facts: Facts) -> torch.export.Export
             return torch.export.export(graph, (example,), dynamic_shapes=shapes)
     except (torch._dynamo.exc.UserError, RuntimeError, NotImplementedError) as fault:
         raise WeightsError(
-            f"torch.export cannot record {graph.model.name} ({_line(fault)}).",
+            f"torch.export cannot record {graph.model.name} ({first_line(fault)}).",
             hint="Leave --dynamic out." if facts.dynamic else "Give --format torchscript.",
         ) from fault
-
-
-def _line(fault: Exception) -> str:
-    return str(fault).strip().split("\n")[0][:200]
 
 
 @contextlib.contextmanager

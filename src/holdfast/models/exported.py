@@ -216,7 +216,7 @@ def _with_opencv(path: Path) -> Exported:
             return torch.from_numpy(net.forward())
         except cv2.error as fault:
             raise WeightsError(
-                f"{path}: OpenCV cannot compute it ({_line(fault)}).", hint="Leave --dnn out."
+                f"{path}: OpenCV cannot compute it ({first_line(fault)}).", hint="Leave --dnn out."
             ) from fault
 
     return Exported(run, facts, path)
@@ -346,8 +346,9 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _unreadable(path: Path, fault: Exception) -> WeightsError:
-    return WeightsError(f"{path}: cannot be read ({_line(fault)}).", hint="Export it again.")
+    return WeightsError(f"{path}: cannot be read ({first_line(fault)}).", hint="Export it again.")
 
 
-def _line(fault: Exception) -> str:
+def first_line(fault: Exception) -> str:
+    """What a runtime says, short enough for a sentence."""
     return str(fault).strip().split("\n")[0][:200] or type(fault).__name__
