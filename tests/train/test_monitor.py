@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 from pathlib import Path
@@ -105,7 +106,11 @@ def test_long_epochs_are_recorded_in_windows_and_told_in_log_files(
     assert [(w.epoch, w.step, w.done, w.steps) for w in windows] == [(2, 4, 1, 3), (2, 5, 2, 3)]
     lines = out.getvalue().splitlines()
     assert len(lines) == 2
-    assert lines[1].startswith("epoch 2/2  2/3  box 1.000")
+    told = (
+        r"epoch 2/2  2/3  [\d.]+ img/s  00:00 left  box 1.000  cls 1.000  dfl 1.000"
+        r"  data-wait 0%  [\d.]+ GiB  ETA 00:00"
+    )
+    assert re.fullmatch(told, lines[1])
     assert "\x1b" not in out.getvalue()
 
 
