@@ -204,6 +204,9 @@ class DualLoss:
         return losses
 
 
+Criterion = DetectionLoss | DualLoss | ClassLoss
+
+
 def criterion(
     outputs: type[Outputs],
     *,
@@ -219,7 +222,7 @@ def criterion(
     rle: float = 1.0,
     angle: float = 1.0,
     sigmas: Sequence[float] = (),
-) -> DetectionLoss | DualLoss | ClassLoss:
+) -> Criterion:
     """The loss for models whose forward returns `outputs`, and whose branches say `extra` beyond boxes.
 
     Args:

@@ -1,7 +1,5 @@
-"""Entry of training: turns settings into the parts of a run, says what was decided, runs the loop, closes
-the books.
-
-Longer than other files: it is one sequence, and the only place that knows all parts of a run.
+"""Entry of training: puts the parts of a run together, says what was decided, runs the loop, closes the
+books.
 """
 
 from __future__ import annotations
@@ -14,29 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
-from holdfast.data.crops import TrainCrops, read_side
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.helpers import choose_kind
-from holdfast.data.index import Index
 from holdfast.data.listing import pack
 from holdfast.data.loader import TrainLoader
-from holdfast.data.reader import EvalReader, TrainReader, recent_bytes
-from holdfast.data.samples import TrainSamples
-from holdfast.data.splits import split_index
 from holdfast.devices import choose_precision, narrower_precision
 from holdfast.loggers import Loggers, require_loggers
-from holdfast.losses.detect import criterion
-from holdfast.memory.budget import held, trim
-from holdfast.models.detector import Detector
-from holdfast.nn.sync_norm import synchronise
 from holdfast.runs import CsvLog, RunLock, SideFiles, new_run_folder
 from holdfast.settings import TrainSettings
 from holdfast.settings.components import (
-    AugmentSettings,
-    DetectionSettings,
-    LossSettings,
     MemorySettings,
 )
 from holdfast.settings.types import usable_cores
@@ -45,29 +30,33 @@ from holdfast.train.checkpoint import Progress, restore
 from holdfast.train.data_changes import FILE as LISTING
 from holdfast.train.data_changes import data_changes
 from holdfast.train.dist import Place, Ranks, place
-from holdfast.train.ema import Ema
 from holdfast.train.finish import TrainResult, close_books, validate_best
-from holdfast.train.gauge import breakdown, image_bytes
-from holdfast.train.guard import Guard
 from holdfast.train.interrupt import Interrupt
-from holdfast.train.layers import LayerNorms
-from holdfast.train.loop import Plan, Run
-from holdfast.train.micro import MicroBatch
-from holdfast.train.model import compiled, placed, repeatable, starting_model
-from holdfast.train.monitor import Monitor, Told
+from holdfast.train.loop import Run
+from holdfast.train.model import compiled, placed, repeatable
+from holdfast.train.monitor import Told
 from holdfast.train.optim import (
-    OptimChoice,
-    build_optimizer,
-    choose_optimizer,
     group_names,
-    rescaled,
-    scaled_weight_decay,
     steps_per_epoch,
 )
 from holdfast.train.outputs import Outputs, columns
+from holdfast.train.parts import (
+    evaluator_of,
+    indices_of,
+    loss_of,
+    model_of,
+    monitor_of,
+    optimizer_of,
+    plan_of,
+    samples_of,
+    schedule_of,
+    sides_of,
+    stepper_of,
+    stores_of,
+    work_of,
+)
 from holdfast.train.pictures import Pictures
 from holdfast.train.plan import tightest
-from holdfast.train.planner import most_boxes, plan_run
 from holdfast.train.quarantine import Quarantine
 from holdfast.train.recorder import recorder_of
 from holdfast.train.resume import (
@@ -82,17 +71,13 @@ from holdfast.train.resume import (
 )
 from holdfast.train.roles import Evaluator, Reporter, tell_of_end
 from holdfast.train.saver import Saver
-from holdfast.train.schedule import Schedule, shape_of
 from holdfast.train.start import (
     agree,
     device_of,
     norm_note,
     spread,
-    synchronises,
     threads_of,
 )
-from holdfast.train.step import Stepper
-from holdfast.train.stores import open_stores
 
 
 def fit(
@@ -169,76 +154,26 @@ def _fit(
     precision = choose_precision(device.device, amp=settings.amp, amp_dtype=settings.amp_dtype)
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
-    index = partial(
-        split_index,
-        dataset,
-        single_cls=settings.single_cls,
-        workers=settings.threads,
-        cache=index_cache,
-        scanned=scanned,
-    )
     torch.manual_seed(settings.seed)
-    loaded = starting_model(
-        settings.model,
-        named="model" in settings.given(),
-        weights=settings.weights,
-        pretrained=settings.pretrained,
-        names=names,
-        keypoints=dataset.keypoints,
-    )
+    loaded = model_of(settings, dataset, names)
     needs = loaded.model.needs
-    loaded.model.spare(settings.nms)  # an impossible choice is refused now, not after an epoch
     own_side = dataset.imgsz or loaded.model.own_imgsz
     if own_side and "imgsz" not in settings.given():
         settings = settings.replace(imgsz=own_side)
-    train_index = index("train", needs=needs, fraction=settings.fraction, min_items=settings.min_items)
-    val_index = index("val", needs=needs)
-    data = {"training images": train_index.fingerprint, "validation images": val_index.fingerprint}
-    agree(ranks, settings.as_dict(), data)
-    splits = {"train": train_index, "val": val_index}
+    splits = indices_of(settings, dataset, needs, cache=index_cache, scanned=scanned)
+    train, val = splits["train"], splits["val"]
+    agree(
+        ranks,
+        settings.as_dict(),
+        {"training images": train.fingerprint, "validation images": val.fingerprint},
+    )
     for line in ranks.from_main(partial(data_changes, content, folder, splits, names)):
         talk(line)
     model = placed(loaded, device, channels_last=settings.channels_last, frozen=settings.freeze)
-    stride = max(model.strides)
-    imgsz = max(-(-settings.imgsz // stride) * stride, 64)
-    val_imgsz = max(-(-(settings.val_imgsz or imgsz) // stride) * stride, 64)
-    largest = round(imgsz * (1 + settings.multi_scale))
-    train_side, val_side = (
-        read_side(split, side, whole=needs.whole)
-        for split, side in ((train_index, largest), (val_index, val_imgsz))
-    )
-    images = image_cache or Path(settings.project) / "images"
-    train_store, val_store = open_stores(
-        settings.cache,
-        ranks,
-        train_index,
-        val_index,
-        sides=(train_side, val_side),
-        budget=settings.cache_budget,
-        folder=images,
-    )
-    loss = criterion(
-        model.outputs,
-        strides=model.strides,
-        reg_max=model.reg_max,
-        extra=model.extra,
-        sigmas=train_index.sigmas,
-        **settings.part(LossSettings),
-    )
-
-    def optimizer_over(of: Detector, batch: int) -> tuple[OptimChoice, Optimizer]:
-        choice = choose_optimizer(
-            settings.optimizer,
-            steps=steps_per_epoch(len(train_index), batch) * settings.epochs,
-            classes=len(names),
-            lr0=settings.lr0,
-            momentum=settings.momentum,
-            warmup_bias_lr=settings.warmup_bias_lr,
-            long_run=of.long_run_optimizer,
-        )
-        choice = rescaled(choice, settings.lr_scale, batch=batch, nominal_batch=settings.nbs)
-        decay = scaled_weight_decay(settings.weight_decay, batch=batch, nominal_batch=settings.nbs)
-        return choice, build_optimizer(of, choice, weight_decay=decay, class_branches=of.class_branches)
+    sides = sides_of(settings, max(model.strides))
+    read_at = {split: sides.read(split, index, needs) for split, index in splits.items()}
+    stores = stores_of(settings, ranks, splits, read_at, image_cache)
+    loss = loss_of(settings, model, train)
 
     wanted, accumulate = settings.batch, settings.accumulate
     if content is not None and wanted == -1:  # what was found out then stays
@@ -246,68 +181,37 @@ def _fit(
     narrow = narrower_precision(device.device, precision)
     memory = earlier_plan(content, settings.part(MemorySettings), device=device.note, ranks=ranks.world)
     if memory is None:
-        with repeatable(settings.deterministic):
-            own = plan_run(
-                model,
-                loss,
-                make_optimizer=lambda of, batch: optimizer_over(of, batch)[1],
-                precision=precision,
-                channels_last=settings.channels_last,
-                side=-(-largest // stride) * stride,
-                boxes=_most_boxes(settings, train_index),
-                images=len(train_index),
-                batch=wanted,
-                accumulate=accumulate,
-                ranks=ranks.world,
-                micro_batch=settings.micro_batch,
-                ckpt=str(settings.ckpt),
-                memory_limit=settings.memory_limit,
-                headroom=settings.headroom,
-                average=settings.ema,
-                host_images=recent_bytes(train_index.sizes, train_side)
-                + (train_store.promised + val_store.promised if settings.cache == "ram" else 0),
-                sharing=ranks.local_world if device.device.type == "cpu" else 1,
-                nms=settings.nms,
-                narrow=narrow,
-                may_narrow=settings.amp,
-                **settings.part(DetectionSettings),
-            )
+        own = plan_of(
+            settings,
+            model,
+            loss,
+            make_optimizer=lambda of, batch: optimizer_of(settings, of, batch, images=len(train))[1],
+            precision=precision,
+            narrow=narrow,
+            sides=sides,
+            train=train,
+            batch=wanted,
+            accumulate=accumulate,
+            ranks=ranks,
+            read_at=read_at["train"],
+            stored=sum(opened.promised for opened in stores.values()),
+        )
         memory = compared(tightest(ranks.gather_all(own)), content)
     loss.assigner_bytes = memory.assigner
     if memory.narrowed and narrow is not None:
         precision = replace(narrow, note=memory.precision)
-    batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train_index))
+    batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train))
     model.recompute(memory.recompute)
-    steps = steps_per_epoch(len(train_index), batch)
-    choice, optimizer = optimizer_over(model, batch)
-    ema = Ema(model, decay=settings.ema_decay, tau=settings.ema_tau) if settings.ema else None
-    sync = synchronises(ranks, settings.sync_bn, memory.micro_batch)
-    stepper = Stepper(
-        model,
-        loss,
-        optimizer,
-        ema=ema,
-        precision=precision,
-        clip_norm=settings.clip_norm,
-        channels_last=settings.channels_last,
-        micro=MicroBatch(memory.micro_batch if memory.parts > 1 else None),
-        tidy=trim if memory.trim else _idle,
-        exact=settings.exact_gradient,
-        ranks=ranks,
-        exchange=synchronise(model, ranks.sum_) if sync else None,
-        guard=Guard(spikes=settings.skip_spikes),
-        say=tell,
+    steps = steps_per_epoch(len(train), batch)
+    choice, optimizer = optimizer_of(settings, model, batch, images=len(train))
+    stepper = stepper_of(
+        settings, model, loss, optimizer, precision=precision, memory=memory, ranks=ranks, say=tell
     )
-    progress = Progress()
-    work = Plan(
-        epochs=settings.epochs,
-        val_interval=0 if settings.noval else settings.val_interval,
-        patience=settings.patience,
-        save_last=not settings.nosave,
-        save_period=settings.save_period,
-    )
+    progress, work = Progress(), work_of(settings)
     if content is not None:
-        progress = restore(content, model=model, ema=ema, optimizer=optimizer, scaler=stepper.scaler)
+        progress = restore(
+            content, model=model, ema=stepper.ema, optimizer=optimizer, scaler=stepper.scaler
+        )
         stepper.load_state(content.get("step", {}))
         progress.batch = min(progress.batch, steps)  # of a data set that has become smaller
         ranks.from_main(
@@ -320,38 +224,26 @@ def _fit(
                 say=talk,
             )
         )
-    spread(ranks, model, None if ema is None else ema.model)
+    spread(ranks, model, None if stepper.ema is None else stepper.ema.model)
     files = SideFiles(talk)
     folder = ranks.from_main(lambda: _run_folder(settings, folder, lock, files, made))
-    samples = (TrainCrops if needs.whole else TrainSamples)(
-        train_index,
-        imgsz=imgsz,
-        seed=settings.seed,
-        epochs=settings.epochs,
-        multi_scale=settings.multi_scale,
-        rect=settings.rect,
-        image_weights=settings.image_weights,
-        stride=stride,
-        flip_index=dataset.flip_idx,
-        **settings.part(AugmentSettings),
-        read=TrainReader(
-            train_index, side=train_side, store=train_store.store, timeout=settings.read_timeout
-        ),
+    samples = samples_of(
+        settings, dataset, train, needs, sides=sides, read_at=read_at["train"], opened=stores["train"]
     )
     facts = run_facts(
         loaded,
-        train_index,
-        val_index,
+        train,
+        val,
         device=device.note,
         precision=precision.note,
         compiled=compiled(model, device) if settings.compile else "",
         optimizer=choice.note,
         batch=batch,
         asked_batch=settings.batch * settings.accumulate,
-        imgsz=imgsz,
+        imgsz=sides.train,
         asked_imgsz=settings.imgsz,
         fraction=settings.fraction,
-        cache=[opened.note for opened in (train_store, val_store) if opened.note],
+        cache=[opened.note for opened in stores.values() if opened.note],
         augmentation=samples.remarks(),
         plan=memory,
         ranks=ranks.world,
@@ -361,7 +253,7 @@ def _fit(
         facts["launch"] = where.launch
     facts["groups"], facts["reproduce"] = group_names(optimizer), settings.command()
     processes, facts["workers"] = choose_kind(
-        settings.worker_kind, workers=threads, store=train_store.store
+        settings.worker_kind, workers=threads, store=stores["train"].store
     )
     facts["batch_norm"] = norm_note(ranks, settings.sync_bn, memory.micro_batch)
     plots = settings.plots and ranks.main
@@ -371,37 +263,21 @@ def _fit(
     for line in announcement(facts, folder, progress):
         talk(line)
     if plots:
-        reporter.data(folder, {"train": train_index, "val": val_index}, names, talk)
-
-    schedule = Schedule(
-        shape=shape_of(cosine=settings.cos_lr, flat=settings.flat_cos_lr, fixed=settings.fixed_lr),
-        epochs=settings.epochs,
-        steps_per_epoch=steps,
-        lr0=choice.lr0,
-        lrf=settings.lrf,
-        momentum=choice.momentum,
-        warmup_epochs=settings.warmup_epochs,
-        warmup_momentum=settings.warmup_momentum,
-        warmup_bias_lr=choice.warmup_bias_lr,
-    )
+        reporter.data(folder, splits, names, talk)
 
     pictures = Pictures(reporter, folder, names, files) if plots else None
-    evaluator = make_evaluator(
-        val_index,
-        names=names,
-        imgsz=val_imgsz,
-        stride=stride,
-        batch=max(1, int(memory.val_batch * min(1.0, (largest / val_imgsz) ** 2))),
+    evaluator = evaluator_of(
+        settings,
+        make_evaluator,
+        val,
+        model,
+        sides=sides,
+        read_at=read_at["val"],
+        opened=stores["val"],
+        memory=memory,
         workers=threads,
-        rect=True,
-        device=device.device,
+        device=device,
         precision=precision,
-        **settings.part(DetectionSettings),
-        nms=settings.nms,
-        single_cls=settings.single_cls,
-        needs=needs,
-        answers=loaded.model.answers,
-        read=EvalReader(val_index, side=val_side, store=val_store.store, timeout=settings.read_timeout),
         ranks=ranks,
         say=talk,
     )
@@ -418,7 +294,7 @@ def _fit(
         device=device.device if pin and memory.ahead else None,
         mask_stride=needs.mask_stride,
     )
-    outputs = None
+    outputs = recorder = None
     if ranks.main:
         known = None if content is None else content.get("rows")
         header = columns(stepper, evaluator.columns)
@@ -434,26 +310,16 @@ def _fit(
             facts=facts,
             on_batch=None if pictures is None else pictures.train,
         )
-    monitor = Monitor(
-        epochs=settings.epochs,
-        steps_per_epoch=steps,
-        device=device.device,
-        terms=stepper.loss.terms,
-        verbose=settings.verbose and ranks.main,
+        recorder = recorder_of(folder, plain, facts, progress, talk)
+    monitor = monitor_of(
+        settings,
+        stepper,
+        steps=steps,
+        memory=memory,
+        sides=sides,
+        ranks=ranks,
         shared=bool(where.launch),
-        cores=usable_cores(),
-        clip_norm=settings.clip_norm,
-        planned=memory.peak,
-        recorder=recorder_of(folder, settings.as_dict(), facts, progress, talk) if ranks.main else None,
-        layers=LayerNorms(model, optimizer) if ranks.main else None,
-        account=partial(
-            breakdown,
-            model,
-            optimizer,
-            None if ema is None else ema.model,
-            image_bytes(memory.micro_batch, largest, precision.dtype),
-            held(device.device),
-        ),
+        recorder=recorder,
     )
     tell.monitor = monitor
     if content is not None:
@@ -463,8 +329,8 @@ def _fit(
     with ExitStack() as stack:
         if plots:
             stack.push(partial(tell_of_end, reporter, folder, talk))
-        stack.enter_context(closing(train_store))
-        stack.enter_context(closing(val_store))
+        for opened in stores.values():
+            stack.enter_context(closing(opened))
         stack.enter_context(closing(evaluator))
         stack.enter_context(closing(loader))
         if outputs is not None:
@@ -475,7 +341,7 @@ def _fit(
         run = Run(
             stepper,
             loader,
-            schedule,
+            schedule_of(settings, choice, steps),
             evaluator,
             plan=work,
             progress=progress,
@@ -499,10 +365,6 @@ def _fit(
         talk=talk,
     )
     return done
-
-
-def _idle() -> None:
-    """Does nothing."""
 
 
 def _silent(text: str) -> None:
@@ -552,10 +414,3 @@ def _run_folder(
     files.write(folder / "args.yaml", settings.as_yaml().encode())
     made(folder)
     return folder
-
-
-def _most_boxes(settings: TrainSettings, index: Index) -> int:
-    """Most boxes that the augmentation can bring into one picture."""
-    joined = 4 if settings.mosaic_tiles == "4" else 9
-    doubled = settings.mixup > 0 or settings.cutmix > 0 or settings.copy_paste > 0
-    return most_boxes(index.offsets, joined=joined if settings.mosaic > 0 else 1, mixed=doubled)
