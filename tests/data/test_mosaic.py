@@ -7,6 +7,7 @@ import pytest
 from painted import components, extent
 
 from holdfast.data.augment import cut_boxes, flip, scaling, translation, warp_boxes
+from holdfast.data.eval_samples import EvalSamples
 from holdfast.data.image import FILL
 from holdfast.data.index import Index
 from holdfast.data.mosaic import outlines, paste, place_mosaic, place_single, reduction, windows_of
@@ -103,6 +104,24 @@ def test_a_sample_without_augmentation_is_the_letterboxed_image(painted: Callabl
     assert (sample.image[56:] == FILL).all()
     assert (sample.image[16:48, 10:30] == (255, 0, 0)).all()
     assert (sample.image[8:16] == 60).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_training_without_augmentation_sees_what_validation_sees(
+    painted: Callable[..., Index], seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    sides = [tuple(draw.integers(64, 200, 2).tolist()) for _ in range(8)] + [(111, 118), (73, 128), (51, 200)]
+    index = painted([(size, [(0, (10, 8, 30, 40)), (1, (33, 11, 47, 44))]) for size in sides])
+    training = TrainSamples(index, imgsz=128, epochs=1, mosaic=0, **STILL)
+    validation = EvalSamples(index, imgsz=128, rect=False, pad=0.0, batch=len(index))
+    for number, size in enumerate(sides):
+        seen, shown = training.get(0, number), validation.get(number)
+        assert np.allclose(seen.boxes, shown.boxes, atol=1e-3), size
+        frame = [(sample.image == FILL).all(axis=2) for sample in (seen, shown)]
+        assert np.array_equal(*frame), size
+        if max(size) <= 128:  # larger ones are shrunk faster in training
+            assert np.array_equal(seen.image, shown.image), size
 
 
 def test_flips_move_boxes_and_pixels_alike(painted: Callable[..., Index]) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from holdfast.data.augment import Area, Matrix, is_upright, translation
 from holdfast.data.image import Image
+from holdfast.data.letterbox import fit
 
 Corners = npt.NDArray[np.float64]  # (4, 2) outline, in order around
 Window = tuple[int, int, int, int]  # xyxy in whole pixels
@@ -95,9 +96,14 @@ def place_nine(sizes: list[tuple[int, int]], centre: tuple[float, float], size: 
 
 
 def place_single(height: int, width: int, out_height: int, out_width: int) -> Placement:
-    """Places one image, fitted into (out_height, out_width), in the middle."""
+    """Places one image in the middle of (out_height, out_width), over the whole pixels that `fit` gives it.
+
+    Without augmentation a sample of training lies where validation has it.
+    """
     ratio = min(out_height / height, out_width / width)
-    left, top = (out_width - width * ratio) / 2, (out_height - height * ratio) / 2
+    box = fit(height, width, out_height, out_width)
+    left = box.left + width * (box.scale_x - ratio) / 2
+    top = box.top + height * (box.scale_y - ratio) / 2
     return _placement(ratio, left, top, height, width, out_height, out_width)
 
 
