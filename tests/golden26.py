@@ -96,7 +96,8 @@ def targets(folder: Path, task: str = "detect") -> Targets:
     order = data["batch_idx"].argsort(stable=True)
     image, classes, boxes = data["batch_idx"][order].long(), classes[order], data["bboxes"][order].float()
     pixels = boxes[:, :4] * torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])
-    found = Targets(image, classes, cxcywh_to_xyxy(pixels), masks=data.get("masks"))
+    masks = data["masks"][:, None] if "masks" in data else None  # one layer
+    found = Targets(image, classes, cxcywh_to_xyxy(pixels), masks=masks)
     if boxes.shape[1] == 5:
         rotated = torch.cat((pixels, boxes[:, 4:]), 1)
         found = found._replace(rotated=rotated, boxes=rotated_hull(rotated))

@@ -35,22 +35,26 @@ def demo(folder: Path, needs: Needs, images: int = 10, labels: Needs | None = No
 
 def loader(index: Index, needs: Needs, **options: float) -> TrainLoader:
     samples = TrainSamples(index, imgsz=128, epochs=4, flip_index=range(KEYPOINTS), **options)  # type: ignore[arg-type]
-    return TrainLoader(samples, batch=4, workers=2, mask_stride=needs.mask_stride)
+    return TrainLoader(samples, batch=4, workers=2, needs=needs)
 
 
+@pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("options", [{}, {"mosaic": 0.0}, {"degrees": 20.0, "mixup": 1.0, "flipud": 0.5}])
-def test_masks_cover_what_the_boxes_say(tmp_path: Path, options: dict[str, float]) -> None:
-    with loader(demo(tmp_path, MASKS), MASKS, **options) as batches:
+def test_masks_cover_what_the_boxes_say(tmp_path: Path, options: dict[str, float], hidden: bool) -> None:
+    needs = MASKS._replace(hidden=hidden)
+    with loader(demo(tmp_path, MASKS), needs, **options) as batches:
         for batch in batches.epoch(0):
             masks = batch.targets.masks
             assert masks is not None
-            assert (masks.shape, masks.dtype) == ((len(batch.images), 32, 32), torch.int16)
+            layers = masks.shape[1]
+            assert (layers > 1) == (hidden and "mixup" in options)
+            assert (masks.shape, masks.dtype) == ((len(batch.images), layers, 32, 32), torch.int16)
             first = torch.searchsorted(batch.targets.image, batch.targets.image)
             number = torch.arange(len(first)) - first + 1
             for image, own, box in zip(
                 batch.targets.image.tolist(), number.tolist(), batch.targets.boxes / 4, strict=True
             ):
-                y, x = (masks[image] == own).nonzero().unbind(1)
+                _, y, x = (masks[image] == own).nonzero().unbind(1)
                 if len(x):
                     around = torch.stack((x.min(), y.min(), x.max() + 1, y.max() + 1))
                     assert (around[:2] >= box[:2] - 1).all()
@@ -97,14 +101,14 @@ def test_validation_has_the_same_fields(tmp_path: Path) -> None:
     for needs in (MASKS, POINTS, TURNED):
         index = demo(tmp_path / str(needs), needs)
         samples = EvalSamples(index, imgsz=96, batch=3)
-        with EvalLoader(samples, batch=3, workers=0, mask_stride=needs.mask_stride) as batches:
+        with EvalLoader(samples, batch=3, workers=0, needs=needs) as batches:
             for batch in batches:
                 got = batch.targets
                 assert (got.masks is not None) == bool(needs.mask_stride)
                 assert (got.keypoints is not None) == needs.keypoints
                 assert (got.rotated is not None) == needs.rotated
                 if got.masks is not None:
-                    assert got.masks.shape[1:] == (batch.images.shape[2] // 4, batch.images.shape[3] // 4)
+                    assert got.masks.shape[1:] == (1, batch.images.shape[2] // 4, batch.images.shape[3] // 4)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,15 @@ from holdfast.losses.assign import Assignment, assign
 from holdfast.losses.branch import combine
 from holdfast.losses.candidates import Candidates
 from holdfast.losses.detect import criterion
-from holdfast.losses.overlap import BoxOverlap, KeypointOverlap, MaskOverlap, Overlap, RotatedOverlap
+from holdfast.losses.overlap import (
+    BoxOverlap,
+    KeypointOverlap,
+    MaskOverlap,
+    Overlap,
+    RotatedOverlap,
+    TrueMasks,
+)
+from holdfast.losses.segment import semantic_loss
 from holdfast.models.detector import Detector
 
 TASKS = {"seg": "segment", "pose": "pose", "obb": "obb", "cls": "classify"}
@@ -192,6 +200,20 @@ def test_golden_assignment_by_masks(branch: str, options: dict[str, int], fixtur
     scene.check(candidates, overlap, branch, options)
 
 
+def test_masks_of_several_layers_are_whole_and_the_highest_is_seen() -> None:
+    lower, upper = torch.zeros(2, 1, 1, 8, 8, dtype=torch.int16)
+    lower[..., 1:7, 1:7], upper[..., 2:4, 2:4] = 2, 1  # the second object, and the first over it
+    image, masks = torch.tensor([0, 0]), torch.cat((lower, upper), 1)
+    truth = TrueMasks.of(masks, image)
+    assert truth.areas().tolist() == [4, 36]
+    assert truth.window(1, 0, 8, 0, 8).sum() == 36
+    seen = torch.where(upper > 0, upper, lower)
+    targets = Targets(image, torch.tensor([3, 1]), torch.tensor([[2.0, 2, 4, 4], [1, 1, 7, 7]]))
+    logits = torch.randn(1, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(semantic_loss(logits, masks, targets), semantic_loss(logits, seen, targets))
+    assert TrueMasks.of(seen, image).areas().tolist() == [4, 32]
+
+
 def objects(images: int, count: int, *, side: float = 30.0) -> Targets:
     g = torch.Generator().manual_seed(1)
     corner = torch.rand(count, 2, generator=g) * (96 - side)
@@ -210,7 +232,7 @@ HARD = {
         boxes=torch.full((2, 4), float("nan")), rotated=torch.full((2, 5), float("nan"))
     ),
     "nothing labelled": objects(2, 3)._replace(
-        keypoints=torch.zeros(3, 17, 3), masks=torch.zeros(2, 24, 24, dtype=torch.int16)
+        keypoints=torch.zeros(3, 17, 3), masks=torch.zeros(2, 1, 24, 24, dtype=torch.int16)
     ),
     "hundreds": objects(2, 300),
 }

@@ -124,6 +124,10 @@ def _joined(parts: Sequence[npt.NDArray[np.float32] | None]) -> Tensor | None:
 
 
 def _stacked(parts: Sequence[npt.NDArray[np.int16] | None]) -> Tensor | None:
-    """(B, H, W) of parts (H, W), or None where there are none."""
+    """(B, L, H, W) of parts (l, H, W), L the largest l; None where there are none."""
     known = [part for part in parts if part is not None]
-    return torch.from_numpy(np.stack(known)) if known else None
+    if not known:
+        return None
+    most = max(map(len, known))
+    filled = [np.pad(part, ((0, most - len(part)), (0, 0), (0, 0))) for part in known]
+    return torch.from_numpy(np.stack(filled))

@@ -36,6 +36,7 @@ from holdfast.data.samples import Sample, TrainSamples
 from holdfast.data.upload import uploaded
 from holdfast.data.workers import WorkerLost, Workers
 from holdfast.errors import HoldfastError
+from holdfast.geometry.targets import BOXES, Needs
 
 _LOOK = 0.2  # seconds between looks at a worker that is waited for
 AHEAD = 2  # batches being made while one is used: more would hold memory and gain nothing
@@ -87,7 +88,7 @@ class _Maker:
         files: TimedFiles,
         say: Callable[[str], None],
         news: Callable[[], list[str]],
-        mask_stride: int,
+        needs: Needs,
     ) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
@@ -99,7 +100,7 @@ class _Maker:
         self.files = files
         self.say = say
         self.news = news
-        self.mask_stride = mask_stride
+        self.needs = needs
         self._said: set[str] = set()
         self._workers: Workers[Sample] = Workers(workers)
 
@@ -127,7 +128,7 @@ class _Maker:
                 buffer = self.buffers.take(len(positions), *shape)
                 rows = buffer.numpy()
                 parts = [
-                    self._start(partial(_finished, make, at, rows[i], self.mask_stride))
+                    self._start(partial(_finished, make, at, rows[i], self.needs))
                     for i, at in enumerate(positions)
                 ]
                 pending.append((buffer, parts))
@@ -191,7 +192,7 @@ class TrainLoader:
         part, parts: which of how many parts of each batch to make. The parts of a batch of n images are as
             equal as can be and make up the batch in their order; some are empty where n < parts.
         device: a CUDA device that images are copied to, one batch ahead; None leaves them on the host.
-        mask_stride: image pixels per pixel of the targets' masks; 0 makes none.
+        needs: what the loss reads of targets: masks are made where it does.
     """
 
     def __init__(
@@ -207,7 +208,7 @@ class TrainLoader:
         part: int = 0,
         parts: int = 1,
         device: torch.device | None = None,
-        mask_stride: int = 0,
+        needs: Needs = BOXES,
     ) -> None:
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, got {batch}")
@@ -226,7 +227,7 @@ class TrainLoader:
             files=samples.files,
             say=say,
             news=self._news,
-            mask_stride=mask_stride,
+            needs=needs,
         )
 
     def __len__(self) -> int:
@@ -303,7 +304,7 @@ class EvalLoader:
         pin: page-locked memory, for copies to a GPU that overlap with its work.
         say: told of workers that were replaced.
         part, parts: make only the batches `part`, `part + parts`, ... of all.
-        mask_stride: as of `TrainLoader`.
+        needs: as of `TrainLoader`.
     """
 
     def __init__(
@@ -317,7 +318,7 @@ class EvalLoader:
         say: Callable[[str], None] = lambda text: None,
         part: int = 0,
         parts: int = 1,
-        mask_stride: int = 0,
+        needs: Needs = BOXES,
     ) -> None:
         if batch != samples.batch:
             raise ValueError(f"batch is {batch}, but the samples were shaped for batches of {samples.batch}")
@@ -334,7 +335,7 @@ class EvalLoader:
             files=samples.files,
             say=say,
             news=list,
-            mask_stride=mask_stride,
+            needs=needs,
         )
 
     def __len__(self) -> int:
@@ -369,12 +370,13 @@ class EvalLoader:
         self.close()
 
 
-def _finished(make: Make, at: int, out: Image, mask_stride: int) -> Sample:
+def _finished(make: Make, at: int, out: Image, needs: Needs) -> Sample:
     """Makes a sample, and its masks where they are asked for."""
     sample = make(at, out)
-    if not mask_stride:
+    if not needs.mask_stride:
         return sample
-    return replace(sample, masks=numbered(sample.objects, *out.shape[:2], stride=mask_stride))
+    masks = numbered(sample.objects, *out.shape[:2], stride=needs.mask_stride, hidden=needs.hidden)
+    return replace(sample, masks=masks)
 
 
 def _name_file(error: Exception, path: str) -> None:

@@ -1,6 +1,6 @@
 """From outlines to pixels that say which object is seen there.
 
-Dimensions: H W height and width of the masks.
+Dimensions: L layers, H W height and width of the masks.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ _SUBPIXELS = 4  # bits that OpenCV takes of a coordinate's fraction
 MOST = 2**15 - 1  # objects that can be told apart
 
 
-def numbered(objects: Objects, height: int, width: int, *, stride: int) -> Numbers:
-    """Draws objects at a part of the image's size; where several are, the smallest is seen.
+def numbered(
+    objects: Objects, height: int, width: int, *, stride: int, hidden: bool = False
+) -> Numbers:
+    """Draws objects at a part of the image's size, smaller ones over larger ones.
 
     Outlines are drawn at the full size, of which one pixel in `stride` is kept each way: the one after the
     middle of its square. An object whose outline is not known is drawn as its box.
@@ -27,15 +29,17 @@ def numbered(objects: Objects, height: int, width: int, *, stride: int) -> Numbe
         objects: what is on the image, pixels.
         height, width: of the image, multiples of `stride`.
         stride: image pixels per mask pixel.
+        hidden: keep what smaller objects hide, too.
 
     Returns:
-        (H, W) int16: i where the i-th object is seen, counted from 1, else 0.
+        (L, H, W) int16: i where the i-th object is, counted from 1, else 0. One layer of what is seen; with
+        `hidden` as many as lie on each other, and an object is whole in the one above those that it hides.
     """
-    result = np.zeros((height // stride, width // stride), np.int16)
+    layers = [np.zeros((height // stride, width // stride), np.int16)]
     outlines = [_outline(objects, number) for number in range(min(len(objects), MOST))]
     for number in np.argsort([-_area(outline) for outline in outlines], kind="stable").tolist():
-        _draw(result, outlines[number], number + 1, stride)
-    return result
+        _draw(layers, outlines[number], number + 1, stride, hidden)
+    return np.stack(layers)
 
 
 def _outline(objects: Objects, number: int) -> npt.NDArray[np.float32]:
@@ -51,9 +55,11 @@ def _area(outline: npt.NDArray[np.float32]) -> float:
     return float(cv2.contourArea(outline))
 
 
-def _draw(result: Numbers, outline: npt.NDArray[np.float32], number: int, stride: int) -> None:
+def _draw(
+    layers: list[Numbers], outline: npt.NDArray[np.float32], number: int, stride: int, hidden: bool
+) -> None:
     """Draws within the rectangle around an outline, so that small objects cost little."""
-    height, width = result.shape
+    height, width = layers[0].shape
     left, top = (np.floor(outline.min(axis=0) / stride).astype(int)).clip(0, (width, height)).tolist()
     right, bottom = (np.ceil(outline.max(axis=0) / stride).astype(int)).clip(0, (width, height)).tolist()
     if left >= right or top >= bottom:
@@ -62,5 +68,9 @@ def _draw(result: Numbers, outline: npt.NDArray[np.float32], number: int, stride
     # Coordinates are edges, OpenCV wants pixel centres.
     places = np.rint((outline - (left * stride, top * stride) - 0.5) * 2**_SUBPIXELS).astype(np.int32)
     cv2.fillPoly(board, [places], 1, cv2.LINE_8, shift=_SUBPIXELS)
-    seen = board[stride // 2 :: stride, stride // 2 :: stride]
-    result[top:bottom, left:right][seen > 0] = number
+    own = board[stride // 2 :: stride, stride // 2 :: stride] > 0
+    below = [at for at, layer in enumerate(layers) if hidden and layer[top:bottom, left:right][own].any()]
+    at = below[-1] + 1 if below else 0
+    if at == len(layers):
+        layers.append(np.zeros_like(layers[0]))
+    layers[at][top:bottom, left:right][own] = number

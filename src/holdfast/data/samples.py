@@ -52,7 +52,7 @@ class Sample:
         index: index of the image in the data set.
         letterbox: the way back to the original image (evaluation only).
         unread: why the image could not be read (evaluation only): then `image` is plain gray without objects.
-        masks: which object is seen where, as `rasterise.numbered` has it, or None.
+        masks: which object is where, as `rasterise.numbered` has it, or None.
     """
 
     image: Image

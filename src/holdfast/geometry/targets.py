@@ -1,6 +1,6 @@
 """Ground truth of one batch as flat arrays: no padding, no per-image objects.
 
-Dimensions: B images, N objects over the whole batch, K keypoints, H W height and width of masks.
+Dimensions: B images, N objects over the whole batch, K keypoints, L layers, H W height and width of masks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ class Needs(NamedTuple):
 
     Attributes:
         mask_stride: input pixels per pixel of masks; 0 without masks.
+        hidden: whether masks have what smaller objects hide, too.
         keypoints: whether it reads keypoints.
         rotated: whether it reads rotated boxes.
         whole: an image has one class and no objects.
     """
 
     mask_stride: int = 0
+    hidden: bool = False
     keypoints: bool = False
     rotated: bool = False
     whole: bool = False
@@ -39,8 +41,8 @@ class Targets(NamedTuple):
         boxes: (N, 4) float32, xyxy, input pixels (the pixels of the batch's images).
         rotated: (N, 5) float32 cx, cy, w, h in input pixels and the angle in radians, or None.
         keypoints: (N, K, 3) float32 x, y in input pixels and 0 where not labelled, or None.
-        masks: (B, H, W) integers at a part of the input's size: i where the i-th object of the image is seen,
-            counted from 1, and 0 elsewhere; or None.
+        masks: (B, L, H, W) integers at a part of the input's size: i where the i-th object of the image is,
+            counted from 1, and 0 elsewhere; or None. An object is in one layer, above those that it hides.
     """
 
     image: Tensor
@@ -100,13 +102,13 @@ def filled_out(targets: Targets, *, images: int, side: int, keypoints: int = 17)
     share = torch.stack((torch.linspace(0.1, 0.9, keypoints), torch.linspace(0.9, 0.2, keypoints)), 1)
     points = boxes[:, None, :2] + share * size.unsqueeze(1)
     labelled = (torch.arange(keypoints) + number.unsqueeze(1)) % 4 > 0
-    masks = torch.zeros(images, side // 4, side // 4, dtype=torch.int16)
+    masks = torch.zeros(images, 1, side // 4, side // 4, dtype=torch.int16)
     first = torch.searchsorted(targets.image, targets.image)
     place = (boxes / 4).round().long().clamp(min=0).tolist()
     for image, own, (x1, y1, x2, y2) in zip(
         targets.image.tolist(), (number - first + 1).tolist(), place, strict=True
     ):
-        masks[image, y1:y2, x1:x2] = own
+        masks[image, 0, y1:y2, x1:x2] = own
     return targets._replace(
         rotated=torch.cat((centre, size, angle.unsqueeze(1)), 1),
         keypoints=torch.cat((points, labelled.unsqueeze(2).float()), 2),

@@ -119,7 +119,7 @@ class TrueMasks(NamedTuple):
     """Which pixels belong to which object.
 
     Attributes:
-        numbers: (B, H, W) integers, i at the i-th object of the image, from 1.
+        numbers: (B, L, H, W) integers, i at the i-th object of the image, from 1.
         image: (G,) int64 of the objects.
         number: (G,) int64, i.
     """
@@ -136,8 +136,8 @@ class TrueMasks(NamedTuple):
 
     def window(self, index: int, y1: int, y2: int, x1: int, x2: int) -> Tensor:
         """The part (y2 - y1, x2 - x1) of an object's mask, bool."""
-        here = self.numbers[self.image[index], y1:y2, x1:x2]
-        return here == self.number[index]
+        here = self.numbers[self.image[index], :, y1:y2, x1:x2] == self.number[index]
+        return here.any(0)
 
     def areas(self) -> Tensor:
         """(G,) float32 pixels of each object."""

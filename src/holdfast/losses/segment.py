@@ -10,6 +10,7 @@ Dimensions: B images, C classes, P assigned anchors, M prototypes, H W height an
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import torch
@@ -81,11 +82,12 @@ def semantic_loss(logits: Tensor, masks: Tensor, targets: Targets) -> Tensor:
 
     Args:
         logits: (B, C, h, w), any float dtype.
-        masks: (B, H, W) object numbers, as in `Targets`.
+        masks: (B, L, H, W) object numbers, as in `Targets`; of several on a pixel the highest is seen.
         targets: classes of the objects.
     """
     batch, classes, height, width = logits.shape
-    small = F.interpolate(masks[:, None].float(), size=(height, width), mode="nearest")[:, 0].long()
+    lowest, *higher = F.interpolate(masks.float(), size=(height, width), mode="nearest").long().unbind(1)
+    small = reduce(lambda below, layer: torch.where(layer > 0, layer, below), higher, lowest)  # (B, h, w)
     first = torch.searchsorted(targets.image, torch.arange(batch, device=masks.device))
     image, cell = (small.flatten(1) > 0).nonzero(as_tuple=True)
     label = targets.classes[first[image] + small.flatten(1)[image, cell] - 1]
@@ -149,7 +151,7 @@ def _masks(branch: Branch, targets: Targets) -> tuple[Masks, Tensor]:
     assert isinstance(branch.extra, Masks)
     if targets.masks is None:
         raise ValueError("The loss of masks needs targets with masks.")
-    if targets.masks.shape[1:] != branch.extra.prototypes.shape[2:]:
-        sizes = tuple(targets.masks.shape[1:]), tuple(branch.extra.prototypes.shape[2:])
+    if targets.masks.shape[2:] != branch.extra.prototypes.shape[2:]:
+        sizes = tuple(targets.masks.shape[2:]), tuple(branch.extra.prototypes.shape[2:])
         raise ValueError(f"Masks are {sizes[0]}, prototypes {sizes[1]}.")
     return branch.extra, targets.masks

@@ -146,6 +146,8 @@ class TrainDataSettings(Settings):
     rect: bool = Field(False, description="train on batches of similar shapes, without mosaic")
     image_weights: bool = Field(
         False, description="draw images by how rare and how poorly found their classes are")
+    overlap_mask: bool = Field(
+        True, description="masks are what is seen of an object; false: also what smaller ones hide")
     multi_scale: Spread = Field(
         0.0, ge=0, lt=1, description="sides of batches between 1 - this and 1 + this times imgsz; bare: 0.5")
 

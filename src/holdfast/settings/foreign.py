@@ -27,7 +27,7 @@ class Foreign(NamedTuple):
     obsolete: bool = False
 
 
-_MASKS = "Masks belong to segmentation models."
+_MASKS = "Masks are a quarter of the input's size, as the model makes them."
 _DEPTH = "It is the gain of a loss on depth."
 _ONE_VIEW = "A picture is looked at once; a larger --imgsz finds smaller objects."
 _TORCH = "Networks run in torch."
@@ -79,7 +79,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "mask_ratio": Foreign((4,), _MASKS),
         "mode": Foreign(("train",), "The verb says what to do: 'holdfast val', 'holdfast predict'."),
         "noautoanchor": Foreign((), "no model here has anchors to fit.", obsolete=True),
-        "overlap_mask": Foreign((True,), _MASKS),
         "profile": Foreign((False,), "'holdfast val' prints the milliseconds per image of a trained model."),
         "quad": Foreign((), "--mosaic joins four images, --multi-scale changes the size of batches.",
                         obsolete=True),

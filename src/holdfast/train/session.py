@@ -156,7 +156,7 @@ def _fit(
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
     torch.manual_seed(settings.seed)
     loaded = model_of(settings, dataset, names)
-    needs = loaded.model.needs
+    needs = loaded.model.needs._replace(hidden=not settings.overlap_mask)
     own_side = dataset.imgsz or loaded.model.own_imgsz
     if own_side and "imgsz" not in settings.given():
         settings = settings.replace(imgsz=own_side)
@@ -271,6 +271,7 @@ def _fit(
         make_evaluator,
         val,
         model,
+        needs,
         sides=sides,
         read_at=read_at["val"],
         opened=stores["val"],
@@ -292,7 +293,7 @@ def _fit(
         part=ranks.rank,
         parts=ranks.world,
         device=device.device if pin and memory.ahead else None,
-        mask_stride=needs.mask_stride,
+        needs=needs,
     )
     outputs = recorder = None
     if ranks.main:

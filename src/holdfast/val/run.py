@@ -155,7 +155,7 @@ class Evaluator:
             say=self.say,
             part=self.ranks.rank,
             parts=self.ranks.world,
-            mask_stride=needs.mask_stride,
+            needs=needs,
         )
 
     def __call__(
