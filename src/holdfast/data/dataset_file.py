@@ -82,7 +82,7 @@ class DatasetFile:
         have = ", ".join(self.splits) or "no split"
         hint = f"Add a line like '{name}: images/{name}'."
         if name == "val":
-            hint += " To train without validation give --noval."
+            hint += " Having no images for it, name those of 'train' once more."
         raise DataError(f"has no '{name}' entry (it has {have}).", path=self.path, hint=hint)
 
 
