@@ -16,7 +16,9 @@ from holdfast.data.check import inspect
 from holdfast.data.clean import label_rows, write_clean
 from holdfast.data.index import build_index
 from holdfast.data.objects import Objects
+from holdfast.data.shapes import write_demo
 from holdfast.errors import SettingsError
+from holdfast.geometry.targets import Needs
 
 
 @pytest.fixture
@@ -141,3 +143,16 @@ def test_rows_keep_all_that_is_known() -> None:
     diamond = np.array([[5, 0], [10, 5], [5, 10], [0, 5]], np.float32)
     turned = plain.replace(corners=np.stack([diamond, diamond]))
     assert label_rows(turned, 100, 50).splitlines()[0] == "1 0.1 0 0.2 0.05 0.1 0.1 0 0.05"
+
+
+def test_folders_of_classes_stay_folders_of_classes(tmp_path: Path) -> None:
+    root = write_demo(tmp_path / "data", images=60, needs=Needs(whole=True))
+    first = next((root / "train" / "disc").iterdir())
+    shutil.copy(first, root / "val" / "disc" / "leak.jpg")
+    copy = write_clean(inspect(root), tmp_path / "clean")
+    assert copy.images == {"train": 47, "val": 13}
+    again = inspect(copy.path)
+    assert [finding.title for finding in again.findings if finding.level != "note"] == []
+    assert again.dataset is not None
+    assert again.dataset.class_folders
+    assert not (tmp_path / "clean" / "labels").exists()

@@ -46,7 +46,8 @@ def split_index(
     if dataset.class_folders:
         return build_class_index(
             sources[0],
-            names={0: "object"} if single_cls else dataset.names,
+            names=dataset.names,
+            single_cls=single_cls,
             fraction=fraction,
             workers=workers,
             progress=scanned,
