@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from holdfast.data.boxes_check import SIZE_EDGES, box_facts
 from holdfast.data.dataset_file import SPLITS, DatasetFile, read_dataset_file
 from holdfast.data.duplicates import Progress
+from holdfast.data.find import json_files
 from holdfast.data.findings import (
     LEVELS,
     Finding,
@@ -26,12 +30,14 @@ from holdfast.data.findings import (
     image_findings,
     problem_findings,
 )
+from holdfast.data.index import Index
 from holdfast.data.pictures_check import PictureFacts, look_at_pictures, picture_findings
 from holdfast.data.splits import split_index
 from holdfast.errors import DataError
 from holdfast.geometry.targets import Needs
 
 NEEDED = ("train", "val")
+_CORNERS = 4  # of an oriented box
 _EXIT_CODES: dict[Level, int] = {"error": 2, "warning": 1, "note": 0}
 
 
@@ -159,14 +165,13 @@ def inspect(
         dataset = read_dataset_file(source)
     except DataError as error:
         return Inspection(str(source), None, findings=[_error(error)])
-    needs = Needs(whole=dataset.class_folders)
     splits: list[Split] = []
     findings: list[Finding] = []
     for name in SPLITS:
         if name not in NEEDED and name not in dataset.splits and name not in dataset.faults:
             continue
         try:
-            index = split_index(dataset, name, needs=needs, single_cls=single_cls, workers=workers)
+            index = _read(dataset, name, single_cls=single_cls, workers=workers)
             splits.append(Split(name, index, box_facts(index, imgsz=imgsz)))
         except DataError as error:
             findings.append(_error(error) if name in NEEDED else _unusable(name, error))
@@ -185,6 +190,23 @@ def inspect(
     findings += image_findings(splits, show)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Inspection(str(source), dataset, splits, findings, facts)
+
+
+def _read(dataset: DatasetFile, split: str, *, single_cls: bool, workers: int) -> Index:
+    """A split as a run would read it.
+
+    Whether four corners are an outline or an oriented box, only the model says. Of an outline the border cuts
+    off corners, and a copy of what is left is no oriented box; read as such a box it stays whole for both.
+    """
+    read = partial(split_index, dataset, split, single_cls=single_cls, workers=workers)
+    index = read(needs=Needs(whole=dataset.class_folders))
+    corners = np.diff(index.starts)
+    cut = (corners > 0) & (corners != _CORNERS)
+    if not cut.any() or corners.max() > 2 * _CORNERS or json_files(dataset.split(split)):
+        return index
+    boxes = read(needs=Needs(rotated=True))
+    found, before = (one.problems.counts.get("wrong number of columns", 0) for one in (boxes, index))
+    return boxes if found == before else index
 
 
 def shown(path: str, dataset: DatasetFile | None) -> str:

@@ -126,13 +126,13 @@ def label_rows(objects: Objects, height: int, width: int) -> str:
     for number, label in enumerate(objects.classes.tolist()):
         outline = objects.outline(number)
         if objects.corners is not None:
-            values = (objects.corners[number] / extent).ravel()
+            values = (objects.corners[number] / extent).ravel()  # cut, it would be no rectangle any more
         elif len(outline) and objects.keypoints is None:
-            values = (outline / extent).ravel()
+            values = (outline / extent).ravel().clip(0, 1)
         else:
             low, high = objects.boxes[number].reshape(2, 2) / extent
-            values = np.concatenate([(low + high) / 2, high - low])
-        row = [str(label), *(f"{value:.6g}" for value in values.clip(0, 1))]
+            values = np.concatenate([(low + high) / 2, high - low]).clip(0, 1)
+        row = [str(label), *(f"{value:.6g}" for value in values)]
         if objects.keypoints is not None:
             for x, y, seen in objects.keypoints[number].tolist():
                 row += [f"{x / width:.6g}", f"{y / height:.6g}", f"{seen:.0f}"]
