@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,13 @@ def test_a_missing_split_is_an_error_only_when_asked_for(root: Path) -> None:
         data.split("val")
     with pytest.raises(DataError, match=r"test: 'images/tset' does not exist"):
         data.split("test")
+
+
+def test_globs_below_a_folder_with_brackets(root: Path) -> None:
+    (root / "set").rename(root / "set [1]")
+    data = read_dataset_file(write(root / "set [1]" / "data.yaml", "train: images/tr*n\n" + NAMES))
+    (found,) = data.split("train")
+    assert glob.glob(str(found)) == [str(root / "set [1]" / "images" / "train")]
 
 
 def test_misspelt_paths_get_the_nearest_name(root: Path) -> None:
