@@ -14,6 +14,8 @@ import sets
 
 from holdfast.data.check import Inspection, inspect
 from holdfast.data.findings import Finding
+from holdfast.data.shapes import write_demo
+from holdfast.geometry.targets import Needs
 
 
 @pytest.fixture
@@ -78,6 +80,17 @@ def test_missing_file_and_missing_labels(root: Path) -> None:
     result = inspect(root)
     assert result.exit_code == 2
     assert "no label file found" in result.findings[0].kind
+
+
+@pytest.mark.parametrize("single_cls", [False, True])
+def test_folders_of_classes_are_looked_at_like_a_classifier_would(tmp_path: Path, single_cls: bool) -> None:
+    root = write_demo(tmp_path, images=100, needs=Needs(whole=True))
+    (root / "train" / "disc" / "broken.jpg").write_bytes(b"")
+    result = inspect(root, single_cls=single_cls)
+    assert found(result, "unreadable image").counts == {"train": 1}
+    assert len(result.findings) == 1
+    assert result.verdict == "Data usable, with 1 warning to look at: 80 train, 20 val"
+    assert len(result.as_dict()["classes"]) == (1 if single_cls else 3)
 
 
 def test_test_split_is_not_needed(root: Path) -> None:

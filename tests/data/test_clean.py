@@ -16,7 +16,9 @@ from holdfast.data.check import inspect
 from holdfast.data.clean import label_rows, write_clean
 from holdfast.data.index import build_index
 from holdfast.data.objects import Objects
+from holdfast.data.shapes import write_demo
 from holdfast.errors import SettingsError
+from holdfast.geometry.targets import Needs
 
 
 @pytest.fixture
@@ -141,3 +143,38 @@ def test_rows_keep_all_that_is_known() -> None:
     diamond = np.array([[5, 0], [10, 5], [5, 10], [0, 5]], np.float32)
     turned = plain.replace(corners=np.stack([diamond, diamond]))
     assert label_rows(turned, 100, 50).splitlines()[0] == "1 0.1 0 0.2 0.05 0.1 0.1 0 0.05"
+
+
+def test_oriented_boxes_that_leave_the_image_keep_their_corners(tmp_path: Path) -> None:
+    out = "0 -0.05 0.2 0.2 0.05 0.3 0.3 0.05 0.45\n"
+    data = sets.make(tmp_path / "data", {"train": 20, "val": 20})
+    sets.label(data.parent, "train", "train00", out + "1 .5 .5 .7 .5 .7 .8 .5 .8\n0 .5 .5\n")
+    copy = write_clean(inspect(data), tmp_path / "clean")
+    label = (tmp_path / "clean" / "labels" / "train" / "train00.txt").read_text()
+    assert label == out + "1 0.5 0.5 0.7 0.5 0.7 0.8 0.5 0.8\n"
+    index = build_index([copy.path.parent / "images/train"], names={0: "a", 1: "b"}, oriented=True)
+    assert len(index.objects(0).classes) == 2
+    assert "wrong number of columns" not in index.problems.counts
+
+
+def test_outlines_of_any_number_of_corners_are_cut(tmp_path: Path) -> None:
+    data = sets.make(tmp_path / "data", {"train": 20, "val": 20})
+    five = "1 .5 .5 .7 .5 .8 .6 .7 .8 .5 .8\n"
+    sets.label(data.parent, "train", "train00", "0 -0.5 0.2 0.5 0.2 0.5 0.4 -0.5 0.4\n" + five)
+    write_clean(inspect(data), tmp_path / "clean")
+    first, second = (tmp_path / "clean" / "labels" / "train" / "train00.txt").read_text().splitlines()
+    assert sorted(float(value) for value in first.split()[1::2]) == [0, 0, 0.5, 0.5]
+    assert len(second.split()) == 11
+
+
+def test_folders_of_classes_stay_folders_of_classes(tmp_path: Path) -> None:
+    root = write_demo(tmp_path / "data", images=60, needs=Needs(whole=True))
+    first = next((root / "train" / "disc").iterdir())
+    shutil.copy(first, root / "val" / "disc" / "leak.jpg")
+    copy = write_clean(inspect(root), tmp_path / "clean")
+    assert copy.images == {"train": 47, "val": 13}
+    again = inspect(copy.path)
+    assert [finding.title for finding in again.findings if finding.level != "note"] == []
+    assert again.dataset is not None
+    assert again.dataset.class_folders
+    assert not (tmp_path / "clean" / "labels").exists()

@@ -127,6 +127,23 @@ def test_faults_are_counted_and_the_rest_is_used(root: Path, case: str) -> None:
     assert REMEDIES[reason] in index.problems.lines()[0]
 
 
+@pytest.mark.parametrize("case", ["words", "not finite", "class of nobody"])
+def test_an_image_of_unusable_objects_only_is_no_background(root: Path, case: str) -> None:
+    picture(root / "images" / "2.png")
+    images = [{"id": number, "file_name": f"{number}.png"} for number in (1, 2)]
+    index = index_of(root, [FAULTS[case][0], {**GOOD, "image_id": 2}], images=images)
+    assert [Path(path).name for path in index.paths] == ["2.png"]
+    assert index.problems.dropped_images == 1
+
+
+@pytest.mark.parametrize("case", ["words", "class of nobody", "no image"])
+def test_objects_of_which_none_can_be_used_are_an_error(root: Path, case: str) -> None:
+    picture(root / "images" / "2.png")
+    images = [{"id": number, "file_name": f"{number}.png"} for number in (1, 2)]
+    with pytest.raises(DataError, match=rf"none of 2 objects can be used.*{FAULTS[case][1]} \(2 times\)"):
+        index_of(root, [FAULTS[case][0]] * 2, images=images)
+
+
 def test_an_image_of_crowds_only_is_a_background(root: Path) -> None:
     assert index_of(root, [{**GOOD, "iscrowd": 1}]).backgrounds == 1
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 import pytest
@@ -170,10 +171,17 @@ def test_a_missing_split_is_an_error_only_when_asked_for(root: Path) -> None:
     path = write(root / "set" / "data.yaml", "train: images/train\ntest: images/tset\n" + NAMES)
     data = read_dataset_file(path)
     assert data.split("train")
-    with pytest.raises(DataError, match="no 'val' entry.*--noval"):
+    with pytest.raises(DataError, match="no 'val' entry.*name those of 'train'"):
         data.split("val")
     with pytest.raises(DataError, match=r"test: 'images/tset' does not exist"):
         data.split("test")
+
+
+def test_globs_below_a_folder_with_brackets(root: Path) -> None:
+    (root / "set").rename(root / "set [1]")
+    data = read_dataset_file(write(root / "set [1]" / "data.yaml", "train: images/tr*n\n" + NAMES))
+    (found,) = data.split("train")
+    assert glob.glob(str(found)) == [str(root / "set [1]" / "images" / "train")]
 
 
 def test_misspelt_paths_get_the_nearest_name(root: Path) -> None:

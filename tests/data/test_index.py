@@ -194,6 +194,13 @@ def test_nested_folders_and_mixed_case_suffixes(root: Path) -> None:
     assert [os.path.basename(path) for path in find_images([root / "images"])] == [b"a.png", b"B.PNG"]
 
 
+def test_lists_may_be_made_on_windows(root: Path) -> None:
+    (root / "list.txt").write_bytes(b"images\\a.png\r\n.\\images\\a.png\r\nimages\\gone.png\r\n")
+    first, gone = find_images([root / "list.txt"])
+    assert first.decode() == str(root / "images" / "a.png")
+    assert b"gone.png" in gone
+
+
 def test_sources_may_be_lists_globs_folders_and_files_without_repeats(root: Path) -> None:
     b, c = image(root / "images" / "b.png"), image(root / "more" / "c.png")
     (root / "list.txt").write_text(f"# comment\nimages/a.png\r\n\n./images/b.png\n{c}\n")

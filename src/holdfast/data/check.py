@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from holdfast.data.boxes_check import SIZE_EDGES, box_facts
 from holdfast.data.dataset_file import SPLITS, DatasetFile, read_dataset_file
 from holdfast.data.duplicates import Progress
+from holdfast.data.find import json_files
 from holdfast.data.findings import (
     LEVELS,
     Finding,
@@ -26,11 +30,14 @@ from holdfast.data.findings import (
     image_findings,
     problem_findings,
 )
-from holdfast.data.index import build_index
+from holdfast.data.index import Index
 from holdfast.data.pictures_check import PictureFacts, look_at_pictures, picture_findings
+from holdfast.data.splits import split_index
 from holdfast.errors import DataError
+from holdfast.geometry.targets import Needs
 
 NEEDED = ("train", "val")
+_CORNERS = 4  # of an oriented box
 _EXIT_CODES: dict[Level, int] = {"error": 2, "warning": 1, "note": 0}
 
 
@@ -164,14 +171,7 @@ def inspect(
         if name not in NEEDED and name not in dataset.splits and name not in dataset.faults:
             continue
         try:
-            index = build_index(
-                dataset.split(name),
-                names=dataset.names,
-                single_cls=single_cls,
-                keypoints=dataset.keypoints,
-                image_folders=dataset.image_folders.get(name, ()),
-                workers=workers,
-            )
+            index = _read(dataset, name, single_cls=single_cls, workers=workers)
             splits.append(Split(name, index, box_facts(index, imgsz=imgsz)))
         except DataError as error:
             findings.append(_error(error) if name in NEEDED else _unusable(name, error))
@@ -184,11 +184,29 @@ def inspect(
     facts = look_at_pictures(splits, workers=workers, progress=progress) if pictures else None
     findings += problem_findings(splits, show)
     findings += picture_findings(facts, splits, show) if facts else []
-    findings += box_findings(splits, show, imgsz=imgsz)
+    if not dataset.class_folders:  # there an image is one box
+        findings += box_findings(splits, show, imgsz=imgsz)
     findings += class_findings(splits)
     findings += image_findings(splits, show)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Inspection(str(source), dataset, splits, findings, facts)
+
+
+def _read(dataset: DatasetFile, split: str, *, single_cls: bool, workers: int) -> Index:
+    """A split as a run would read it.
+
+    Whether four corners are an outline or an oriented box, only the model says. Of an outline the border cuts
+    off corners, and a copy of what is left is no oriented box; read as such a box it stays whole for both.
+    """
+    read = partial(split_index, dataset, split, single_cls=single_cls, workers=workers)
+    index = read(needs=Needs(whole=dataset.class_folders))
+    corners = np.diff(index.starts)
+    cut = (corners > 0) & (corners != _CORNERS)
+    if not cut.any() or corners.max() > 2 * _CORNERS or json_files(dataset.split(split)):
+        return index
+    boxes = read(needs=Needs(rotated=True))
+    found, before = (one.problems.counts.get("wrong number of columns", 0) for one in (boxes, index))
+    return boxes if found == before else index
 
 
 def shown(path: str, dataset: DatasetFile | None) -> str:

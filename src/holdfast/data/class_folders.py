@@ -65,6 +65,7 @@ def build_class_index(
     split: Path,
     *,
     names: dict[int, str],
+    single_cls: bool = False,
     fraction: float = 1.0,
     workers: int = 8,
     progress: Progress | None = None,
@@ -74,6 +75,7 @@ def build_class_index(
     Args:
         split: its folder.
         names: class names by number.
+        single_cls: take every class for class 0.
         fraction: share of the images to take, the same ones each time.
         workers: threads.
         progress: told how many images are looked at, and how many there are.
@@ -81,7 +83,7 @@ def build_class_index(
     Raises:
         DataError: a folder that names no class, or no image that can be used.
     """
-    numbers = {name: number for number, name in names.items()}
+    numbers = {name: 0 if single_cls else number for number, name in names.items()}
     images: list[tuple[bytes, int]] = []
     for name in class_names(split):
         if name not in numbers:
@@ -112,7 +114,7 @@ def build_class_index(
     paths = [image for image, _, _ in usable]
     count = len(usable)
     return Index(
-        names=dict(names),
+        names={0: "object"} if single_cls else dict(names),
         path_bytes=np.frombuffer(b"".join(paths), np.uint8),
         path_offsets=np.cumsum([0, *map(len, paths)], dtype=np.int64),
         sizes=np.array([size for _, _, size in usable], np.int32),

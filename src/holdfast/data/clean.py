@@ -1,9 +1,10 @@
 """A cleaned copy of a data set, in a new folder; the original is read and never written.
 
 Images that can be used are linked (copied where links are not possible) and their labels written anew, as
-the reader understood them: usable rows only, each once, boxes cut at the border. Left out are images that
-cannot be read or whose labels cannot, files that are there twice in a split, pictures of an earlier split
-that are in a later one too (validation and test stay whole, training gives way), and boxes drawn twice.
+the reader understood them: usable rows only, each once, boxes cut at the border. Folders of classes stay
+such. Left out are images that cannot be read or whose labels cannot, files that are there twice in a split,
+pictures of an earlier split that are in a later one too (validation and test stay whole, training gives way),
+and boxes drawn twice.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def write_clean(result: Inspection, folder: Path) -> CleanCopy:
     copied = boxes = 0
     try:
         for split in result.splits:
-            done = _write_split(split, chosen[split.name], folder)
+            done = _write_split(split, chosen[split.name], folder, result.dataset)
             copied, boxes = copied + done[0], boxes + done[1]
         path = folder / "data.yaml"
         text = yaml.safe_dump(_content(result), sort_keys=False, allow_unicode=True)
@@ -125,13 +126,13 @@ def label_rows(objects: Objects, height: int, width: int) -> str:
     for number, label in enumerate(objects.classes.tolist()):
         outline = objects.outline(number)
         if objects.corners is not None:
-            values = (objects.corners[number] / extent).ravel()
+            values = (objects.corners[number] / extent).ravel()  # cut, it would be no rectangle any more
         elif len(outline) and objects.keypoints is None:
-            values = (outline / extent).ravel()
+            values = (outline / extent).ravel().clip(0, 1)
         else:
             low, high = objects.boxes[number].reshape(2, 2) / extent
-            values = np.concatenate([(low + high) / 2, high - low])
-        row = [str(label), *(f"{value:.6g}" for value in values.clip(0, 1))]
+            values = np.concatenate([(low + high) / 2, high - low]).clip(0, 1)
+        row = [str(label), *(f"{value:.6g}" for value in values)]
         if objects.keypoints is not None:
             for x, y, seen in objects.keypoints[number].tolist():
                 row += [f"{x / width:.6g}", f"{y / height:.6g}", f"{seen:.0f}"]
@@ -159,20 +160,26 @@ def _usable_images(result: Inspection, split: Split) -> npt.NDArray[np.int64]:
     return np.flatnonzero(keep)
 
 
-def _write_split(split: Split, images: Iterable[int], folder: Path) -> tuple[int, int]:
+def _write_split(
+    split: Split, images: Iterable[int], folder: Path, dataset: DatasetFile
+) -> tuple[int, int]:
     """Writes images and labels; returns how many images were copied, and how many boxes were dropped."""
     index, doubled = split.index, np.zeros(len(split.index.boxes), np.bool_)
     doubled[split.facts.doubles[:, 1]] = True
     paths = {int(i): os.fsencode(index.path(int(i))) for i in images}
     start = os.path.commonpath([os.path.dirname(path) for path in paths.values()])
+    if dataset.class_folders:  # whose names are the labels
+        start = os.fsencode(dataset.split(split.name)[0])
     taken: set[bytes] = set()
     copied = dropped = 0
     for i, path in paths.items():
         target = _target(os.path.relpath(path, start), os.fsencode(folder), split.name, taken)
-        label = label_path(target)
-        for place in (target, label):
-            os.makedirs(os.path.dirname(place), exist_ok=True)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         copied += _link(path, target)
+        if dataset.class_folders:
+            continue
+        label = label_path(target)
+        os.makedirs(os.path.dirname(label), exist_ok=True)
         mine = slice(int(index.offsets[i]), int(index.offsets[i + 1]))
         height, width = index.size(i)
         rows = label_rows(index.objects(i).take(~doubled[mine]), height, width)
@@ -209,7 +216,9 @@ def _link(source: bytes, target: bytes) -> bool:
 def _content(result: Inspection) -> dict[str, Any]:
     """The data file of the copy: what the original says, with the new places."""
     assert result.dataset is not None
-    raw = yaml.safe_load(result.dataset.path.read_bytes())
+    dataset = result.dataset
+    raw = yaml.safe_load(dataset.path.read_bytes()) if dataset.path.is_file() else None
     kept = {key: raw[key] for key in _KEPT_KEYS if isinstance(raw, dict) and raw.get(key) is not None}
     places = {split.name: f"images/{split.name}" for split in result.splits}
-    return {"path": ".", **places, "names": dict(result.splits[0].index.names), **kept}
+    names = dataset.names if dataset.class_folders else result.splits[0].index.names
+    return {"path": ".", **places, "names": dict(names), **kept}

@@ -54,6 +54,7 @@ class CocoObject(NamedTuple):
         parts: x y x y ... of each part of its outline.
         rle: mask in run lengths.
         keypoints: x y visibility of each.
+        damaged: there is an object, but nothing more can be said of it.
     """
 
     where: str
@@ -64,6 +65,7 @@ class CocoObject(NamedTuple):
     parts: tuple[array[float], ...]
     rle: dict[str, Any] | None
     keypoints: array[float] | None
+    damaged: bool = False
 
 
 class CocoImage(NamedTuple):
@@ -181,6 +183,9 @@ def coco_labels(image: CocoImage, size: tuple[int, int], rules: Rules) -> Labels
             faults.append(Fault("crowd region skipped", item.where, 0, True))
             continue
         rows += 1
+        if item.damaged:
+            faults.append(Fault("damaged annotation", item.where, 0, True))
+            continue
         try:
             annotation = _annotation(item, height, width, rules, faults)
         except Refused as refused:
@@ -292,7 +297,8 @@ def _object(entry: Any, where: str) -> CocoObject | None:
     box = entry.get("bbox")
     numbers = _numbers(box) if box else None
     if box and (numbers is None or len(numbers) != 4):
-        return None
+        crowd = bool(entry.get("iscrowd"))
+        return CocoObject(f"{where}: {_short(entry)}", -1, "", crowd, None, (), None, None, damaged=True)
     drawn = entry.get("segmentation")
     parts: list[array[float]] = []
     if isinstance(drawn, list):

@@ -82,7 +82,7 @@ class DatasetFile:
         have = ", ".join(self.splits) or "no split"
         hint = f"Add a line like '{name}: images/{name}'."
         if name == "val":
-            hint += " To train without validation give --noval."
+            hint += " Having no images for it, name those of 'train' once more."
         raise DataError(f"has no '{name}' entry (it has {have}).", path=self.path, hint=hint)
 
 
@@ -371,18 +371,17 @@ def _locate(split: str, entry: str, path: Path, places: list[Path]) -> Path:
         entry.replace("\\", "/") if os.sep == "/" and not Path(entry).exists() else entry
     ).expanduser()
     shorter = Path(*[part for part in wanted.parts if part != ".."]) if ".." in wanted.parts else None
-    candidates = [place / wanted for place in places]
+    tries = [(place, wanted) for place in places]
     if shorter is not None and not wanted.is_absolute():
-        candidates += [place / shorter for place in places]
-    candidates = list(dict.fromkeys(Path(os.path.normpath(candidate)) for candidate in candidates))
+        tries += [(place, shorter) for place in places]
+    candidates = list(dict.fromkeys(Path(os.path.normpath(place / part)) for place, part in tries))
     for candidate in candidates:
         if candidate.exists():
             return candidate
-        if (
-            glob.has_magic(str(candidate))
-            and next(glob.iglob(str(candidate), recursive=True), None) is not None
-        ):
-            return candidate
+    for place, part in tries if glob.has_magic(str(wanted)) else ():
+        pattern = os.path.normpath(os.path.join(glob.escape(str(place)), part))
+        if next(glob.iglob(pattern, recursive=True), None) is not None:
+            return Path(pattern)
     looked = ", ".join(_one_line(str(candidate)) for candidate in candidates[:3])
     raise DataError(
         f"{split}: {_one_line(repr(entry))} does not exist (looked for {looked}).",

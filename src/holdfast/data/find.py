@@ -190,7 +190,8 @@ def _read_list(path: str) -> list[bytes]:
         entry = row.strip()
         if not entry or entry.startswith(b"#"):
             continue
-        candidates = [os.path.normpath(os.path.join(place, entry)) for place in places]
+        written = (entry, entry.replace(b"\\", b"/")) if b"\\" in entry else (entry,)  # made on Windows
+        candidates = [os.path.normpath(os.path.join(place, part)) for part in written for place in places]
         images.append(
             next((candidate for candidate in candidates if os.path.isfile(candidate)), candidates[0])
         )

@@ -66,7 +66,7 @@ def build_index(
         progress: told how many images are scanned, and how many there are.
 
     Raises:
-        DataError: no image found, none usable, or not one label file.
+        DataError: no image found, none usable, not one label file, or objects of which none is usable.
     """
     images = find_images(sources, image_folders)
     where = ", ".join(str(source) for source in sources)
@@ -168,6 +168,13 @@ def _build(
             f"(looked for {os.fsdecode(label_path(first))}).",
             path=where,
             hint="Put labels in a folder 'labels' that mirrors 'images' (empty file: no objects).",
+        )
+    lost = problems.dropped_rows - problems.counts.get("crowd region skipped", 0)
+    if lost and not len(packed.boxes):
+        raise DataError(
+            f"none of {lost} objects can be used. {problems.worst()}",
+            path=where,
+            hint="Mend the labels, or the class names.",
         )
     return _index(packed, names, problems)
 

@@ -123,4 +123,4 @@ class Problems:
         if not self.counts:
             return ""
         reason = max(self.counts, key=lambda key: self.counts[key])
-        return f"Most often: {reason} ({self.counts[reason]} times), as in {self.examples[reason][0]}"
+        return f"Most often: {reason} ({self.counts[reason]} times), as in {self.examples[reason][0]}."

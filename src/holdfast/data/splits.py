@@ -41,24 +41,19 @@ def split_index(
         DataError: the data file has no such split, it holds no usable image, or the labels lack what is
             needed.
     """
-    if not dataset.splits.get(split):
-        known = ", ".join(name for name, sources in dataset.splits.items() if sources)
-        raise DataError(
-            f"names no '{split}' images (it has: {known}).",
-            path=dataset.path,
-            hint=f"Add a line such as '{split}: images/{split}'.",
-        )
+    sources = dataset.split(split)
     _refuse_other_labels(dataset, needs)
     if dataset.class_folders:
         return build_class_index(
-            dataset.splits[split][0],
-            names={0: "object"} if single_cls else dataset.names,
+            sources[0],
+            names=dataset.names,
+            single_cls=single_cls,
             fraction=fraction,
             workers=workers,
             progress=scanned,
         )
     index = build_index(
-        dataset.splits[split],
+        sources,
         names=dataset.names,
         single_cls=single_cls,
         fraction=fraction,
