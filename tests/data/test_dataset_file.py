@@ -170,7 +170,7 @@ def test_a_missing_split_is_an_error_only_when_asked_for(root: Path) -> None:
     path = write(root / "set" / "data.yaml", "train: images/train\ntest: images/tset\n" + NAMES)
     data = read_dataset_file(path)
     assert data.split("train")
-    with pytest.raises(DataError, match="no 'val' entry.*--noval"):
+    with pytest.raises(DataError, match="no 'val' entry.*'val: images/val'"):
         data.split("val")
     with pytest.raises(DataError, match=r"test: 'images/tset' does not exist"):
         data.split("test")

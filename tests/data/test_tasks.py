@@ -17,7 +17,7 @@ from holdfast.data.loader import EvalLoader, TrainLoader
 from holdfast.data.samples import TrainSamples
 from holdfast.data.shapes import KEYPOINTS, write_demo
 from holdfast.data.splits import split_index
-from holdfast.errors import DataError
+from holdfast.errors import DataError, SettingsError
 from holdfast.geometry.rotated import rotated_corners, rotated_hull
 from holdfast.geometry.targets import BOXES, Needs
 
@@ -190,6 +190,24 @@ def test_a_class_that_training_does_not_know_is_refused(tmp_path: Path) -> None:
     (tmp_path / "val" / "star").mkdir()
     with pytest.raises(DataError, match="is no class of the training images"):
         split_index(data, "val", needs=WHOLE, single_cls=False, workers=0)
+
+
+def test_a_missing_split_is_told_in_words_of_the_data_set(tmp_path: Path) -> None:
+    folder = write_demo(tmp_path / "classes", images=20, needs=WHOLE)
+    with pytest.raises(DataError, match=r"has no 'test' folder \(it has train, val\)\. Move some images"):
+        split_index(read_dataset_file(folder), "test", needs=WHOLE, single_cls=False, workers=0)
+    with pytest.raises(DataError, match="If its folders are classes, move them to .*train"):
+        read_dataset_file(folder / "train")
+    data = write_demo(tmp_path / "boxes", images=2)
+    data.write_text(data.read_text().replace("images/val", "images/vla"))
+    with pytest.raises(DataError, match="val: 'images/vla' does not exist"):
+        split_index(read_dataset_file(data), "val", single_cls=False, workers=0)
+
+
+def test_one_class_of_whole_images_is_refused(tmp_path: Path) -> None:
+    data = read_dataset_file(write_demo(tmp_path, images=20, needs=WHOLE))
+    with pytest.raises(SettingsError, match="single_cls leaves one class"):
+        split_index(data, "train", needs=WHOLE, single_cls=True, workers=0)
 
 
 def test_crops_depend_on_nothing_but_their_place_and_fill_the_input(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from holdfast.data.class_folders import build_class_index
 from holdfast.data.dataset_file import DatasetFile
 from holdfast.data.index import Index, build_index
 from holdfast.data.scan import show
-from holdfast.errors import DataError
+from holdfast.errors import DataError, SettingsError
 from holdfast.geometry.keypoints import COCO_SIGMAS, keypoint_sigmas
 from holdfast.geometry.targets import BOXES, Needs
 
@@ -40,25 +40,25 @@ def split_index(
     Raises:
         DataError: the data file has no such split, it holds no usable image, or the labels lack what is
             needed.
+        SettingsError: one class is asked for of images that have nothing but their class.
     """
-    if not dataset.splits.get(split):
-        known = ", ".join(name for name, sources in dataset.splits.items() if sources)
-        raise DataError(
-            f"names no '{split}' images (it has: {known}).",
-            path=dataset.path,
-            hint=f"Add a line such as '{split}: images/{split}'.",
-        )
+    sources = dataset.split(split)
     _refuse_other_labels(dataset, needs)
     if dataset.class_folders:
+        if single_cls:
+            raise SettingsError(
+                "single_cls leaves one class, of which a classifier has nothing to learn.",
+                hint="Leave it out.",
+            )
         return build_class_index(
-            dataset.splits[split][0],
-            names={0: "object"} if single_cls else dataset.names,
+            sources[0],
+            names=dataset.names,
             fraction=fraction,
             workers=workers,
             progress=scanned,
         )
     index = build_index(
-        dataset.splits[split],
+        sources,
         names=dataset.names,
         single_cls=single_cls,
         fraction=fraction,
