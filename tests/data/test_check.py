@@ -13,7 +13,12 @@ import pytest
 import sets
 
 from holdfast.data.check import Inspection, inspect
+from holdfast.data.clean import write_clean
 from holdfast.data.findings import Finding
+from holdfast.data.shapes import write_demo
+from holdfast.errors import SettingsError
+from holdfast.geometry.targets import Needs
+from holdfast.report.check_text import check_lines
 
 
 @pytest.fixture
@@ -39,6 +44,22 @@ def test_two_images_are_enough(tmp_path: Path) -> None:
     result = inspect(sets.make(tmp_path, {"train": 1, "val": 1}))
     assert result.verdict == "Data OK: 1 train, 1 val"
     assert found(result, "split of under").level == "note"
+
+
+def test_class_folders_are_checked_as_they_are_trained_on(tmp_path: Path) -> None:
+    root = write_demo(tmp_path / "set", images=30, needs=Needs(whole=True))
+    result = inspect(root)
+    assert result.verdict == "Data OK: 24 train, 6 val"
+    assert {finding.kind for finding in result.findings} == {"split of under 20 images"}
+    (root / "train" / "disc" / "torn.jpg").write_bytes(b"no picture")
+    shutil.copy(next((root / "val" / "disc").iterdir()), root / "train" / "square" / "again.jpg")
+    result = inspect(root)
+    assert result.verdict.startswith("Data usable")
+    assert found(result, "unreadable image").examples[0].startswith("train/disc/torn.jpg")
+    assert found(result, "picture of val that is in train too").counts
+    assert not any("--fix" in line for line in check_lines(result))
+    with pytest.raises(SettingsError, match="folders of classes have none"):
+        write_clean(result, tmp_path / "copy")
 
 
 def test_counts_and_sizes(root: Path) -> None:

@@ -26,9 +26,10 @@ from holdfast.data.findings import (
     image_findings,
     problem_findings,
 )
-from holdfast.data.index import build_index
 from holdfast.data.pictures_check import PictureFacts, look_at_pictures, picture_findings
+from holdfast.data.splits import split_index
 from holdfast.errors import DataError
+from holdfast.geometry.targets import Needs
 
 NEEDED = ("train", "val")
 _EXIT_CODES: dict[Level, int] = {"error": 2, "warning": 1, "note": 0}
@@ -147,7 +148,7 @@ def inspect(
     """Checks a data set.
 
     Args:
-        source: the data file, or its folder.
+        source: the data file, its folder, or one of class folders.
         imgsz: input size at which boxes may become too small.
         single_cls: take every class for class 0.
         pictures: open every image to find damaged ones, duplicates and leaks.
@@ -158,20 +159,14 @@ def inspect(
         dataset = read_dataset_file(source)
     except DataError as error:
         return Inspection(str(source), None, findings=[_error(error)])
+    needs = Needs(whole=dataset.class_folders)
     splits: list[Split] = []
     findings: list[Finding] = []
     for name in SPLITS:
         if name not in NEEDED and name not in dataset.splits and name not in dataset.faults:
             continue
         try:
-            index = build_index(
-                dataset.split(name),
-                names=dataset.names,
-                single_cls=single_cls,
-                keypoints=dataset.keypoints,
-                image_folders=dataset.image_folders.get(name, ()),
-                workers=workers,
-            )
+            index = split_index(dataset, name, needs=needs, single_cls=single_cls, workers=workers)
             splits.append(Split(name, index, box_facts(index, imgsz=imgsz)))
         except DataError as error:
             findings.append(_error(error) if name in NEEDED else _unusable(name, error))
@@ -184,7 +179,7 @@ def inspect(
     facts = look_at_pictures(splits, workers=workers, progress=progress) if pictures else None
     findings += problem_findings(splits, show)
     findings += picture_findings(facts, splits, show) if facts else []
-    findings += box_findings(splits, show, imgsz=imgsz)
+    findings += [] if needs.whole else box_findings(splits, show, imgsz=imgsz)
     findings += class_findings(splits)
     findings += image_findings(splits, show)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))

@@ -77,10 +77,15 @@ def write_clean(result: Inspection, folder: Path) -> CleanCopy:
         folder: new, or empty.
 
     Raises:
-        SettingsError: a folder that holds something, lies in the original or cannot be written; or a split of
-            which nothing would be left.
+        SettingsError: a folder that holds something, lies in the original or cannot be written; a split of
+            which nothing would be left; or folders of classes, which have no labels.
     """
     assert result.dataset is not None
+    if result.dataset.class_folders:
+        raise SettingsError(
+            "fix writes label files anew, and folders of classes have none.",
+            hint="Delete or move the images that the check names.",
+        )
     refuse_filled(folder)
     _refuse_inside(folder, result.dataset)
     chosen = {split.name: _usable_images(result, split) for split in result.splits}

@@ -22,7 +22,8 @@ def check_lines(result: Inspection, *, fixed: bool = False) -> list[str]:
         lines.append("")
     lines.append(result.verdict)
     mendable = sum(finding.level == "warning" and finding.mendable for finding in result.findings)
-    if result.exit_code == 1 and mendable and not fixed:
+    labelled = result.dataset is not None and not result.dataset.class_folders
+    if result.exit_code == 1 and mendable and labelled and not fixed:
         warnings = sum(finding.level == "warning" for finding in result.findings)
         lines.append(f"Add --fix FOLDER for a cleaned copy, free of {mendable} of {warnings} warnings.")
     return lines
