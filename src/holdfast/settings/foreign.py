@@ -27,7 +27,7 @@ class Foreign(NamedTuple):
     obsolete: bool = False
 
 
-_MASKS = "Masks belong to segmentation models."
+_MASKS = "Masks are learned at a quarter of the input's size; where two overlap, the smaller lies on top."
 _DEPTH = "It is the gain of a loss on depth."
 _ONE_VIEW = "A picture is looked at once; a larger --imgsz finds smaller objects."
 _TORCH = "Networks run in torch."
@@ -73,7 +73,7 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "dlam": Foreign((1,), _DEPTH),
         "dlog": Foreign((1,), _DEPTH),
         "dnn": Foreign((False,), _TORCH),
-        "dropout": Foreign((0,), "Dropout belongs to classification models; use --weight-decay."),
+        "dropout": Foreign((0,), "No model here has dropout; use --weight-decay."),
         "evolve": Foreign((False,), "Type 'holdfast tune', which takes the same keys and also trials."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
         "mask_ratio": Foreign((4,), _MASKS),
