@@ -22,6 +22,7 @@ class ColourDetector(nn.Module):
     outputs = answers = DetectOutputs
     fixed_size = None
     needs = BOXES
+    keypoints: tuple[int, int] | None = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -132,6 +132,14 @@ def test_upright_rows_among_oriented_ones_get_corners() -> None:
     assert [fault.reason for fault in labels.faults] == ["upright box among oriented ones"]
 
 
+def test_a_box_with_its_angle_is_not_taken_for_an_upright_one() -> None:
+    labels = parse_labels(GOOD.strip() + b" 0.7", classes=3, oriented=True)
+    assert not len(labels.classes)
+    assert [fault.detail for fault in labels.faults] == [
+        "6 columns, expected 9 (class and four corners); no angle is read"
+    ]
+
+
 def test_polygons_are_no_oriented_boxes() -> None:
     labels = parse_labels(b"1 .1 .1 .3 .1 .3 .3", classes=3, oriented=True)
     assert [fault.detail for fault in labels.faults] == ["7 columns, expected 9 (class and four corners)"]

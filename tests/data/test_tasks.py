@@ -196,6 +196,18 @@ def test_a_class_that_training_does_not_know_is_refused(tmp_path: Path) -> None:
         split_index(data, "val", needs=WHOLE, single_cls=False, workers=0)
 
 
+def test_a_missing_split_is_told_in_words_of_the_data_set(tmp_path: Path) -> None:
+    folder = write_demo(tmp_path / "classes", images=20, needs=WHOLE)
+    with pytest.raises(DataError, match=r"has no 'test' folder \(it has train, val\)\. Move some images"):
+        split_index(read_dataset_file(folder), "test", needs=WHOLE, single_cls=False, workers=0)
+    with pytest.raises(DataError, match="If its folders are classes, move them to .*train"):
+        read_dataset_file(folder / "train")
+    data = write_demo(tmp_path / "boxes", images=2)
+    data.write_text(data.read_text().replace("images/val", "images/vla"))
+    with pytest.raises(DataError, match="val: 'images/vla' does not exist"):
+        split_index(read_dataset_file(data), "val", single_cls=False, workers=0)
+
+
 def test_crops_depend_on_nothing_but_their_place_and_fill_the_input(tmp_path: Path) -> None:
     index = demo(tmp_path, WHOLE, images=20)
 

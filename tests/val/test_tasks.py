@@ -21,6 +21,7 @@ import golden26
 from colour import ColourDetector
 from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.splits import split_index
+from holdfast.errors import DataError
 from holdfast.evaluate.metrics import ClassifyMetrics, PoseMetrics, SegmentMetrics
 from holdfast.geometry.keypoints import BOX_TO_OBJECT
 from holdfast.geometry.targets import BOXES, Needs
@@ -39,6 +40,7 @@ class TaskColours(ColourDetector):
     def __init__(self, kind: type[Extra]) -> None:
         super().__init__()
         self.answers, self.needs = kind, NEEDS[kind]
+        self.keypoints = (2, 3) if kind is Keypoints else None
 
     def forward(self, x: Tensor) -> DetectOutputs:
         main = super().forward(x).main
@@ -157,6 +159,14 @@ def test_the_spreads_of_keypoints_are_those_of_the_data_set(tmp_path: Path) -> N
         scores.append(result.metrics.other.map)
     # The second point of the cell that is labelled too wide is 8 pixels off: nearly right, or far from it.
     assert scores[1] < scores[0] - 0.02
+
+
+def test_labels_of_another_number_of_keypoints_are_refused(tmp_path: Path) -> None:
+    data, model = cells(tmp_path, Keypoints), TaskColours(Keypoints)
+    data.write_text(data.read_text().replace("[2, 3]", "[3, 3]"))
+    with pytest.raises(DataError, match=r"objects have 3 keypoints, but the model finds 2\."):
+        validate(data, tmp_path, model)
+    assert not model.shapes  # before any image is looked at
 
 
 def test_boxes_that_are_not_turned_score_as_upright_ones(tmp_path: Path) -> None:

@@ -80,10 +80,12 @@ class DatasetFile:
         if name in self.faults:
             raise self.faults[name]
         have = ", ".join(self.splits) or "no split"
-        hint = f"Add a line like '{name}: images/{name}'."
+        what, hint = "entry", f"Add a line like '{name}: images/{name}'."
         if name == "val":
             hint += " Having no images for it, name those of 'train' once more."
-        raise DataError(f"has no '{name}' entry (it has {have}).", path=self.path, hint=hint)
+        if self.path.is_dir():
+            what, hint = "folder", f"Move some images of each class to '{self.path / name / '<class>'}'."
+        raise DataError(f"has no '{name}' {what} (it has {have}).", path=self.path, hint=hint)
 
 
 def read_dataset_file(source: Path | str) -> DatasetFile:
@@ -154,7 +156,11 @@ def _find(path: Path) -> Path:
         found = [inside] if inside.is_file() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
         if len(found) == 1:
             return found[0].resolve()
-        raise DataError("is a folder without a data.yaml.", path=path, hint="Give the path of the yaml file.")
+        hint = "Give the path of the yaml file."
+        if classes_in([path]):
+            train, val = path / "train", path / "val"
+            hint = f"If its folders are classes, move them to '{train}', and some of the images to '{val}'."
+        raise DataError("is a folder without a data.yaml.", path=path, hint=hint)
     if path.is_file():
         return path.resolve()
     for suffix in (".yaml", ".yml"):

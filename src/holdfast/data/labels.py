@@ -10,7 +10,8 @@ Each row is judged by itself: an outline in a file does not turn its box rows in
 passes here can hurt a loss: classes are in range, sides are positive, boxes and outlines lie in the image.
 
 Tolerated: byte-order marks, UTF-16, NUL bytes, any line ends, tabs, commas, semicolons, decimal commas,
-whole-number classes written as 2.0, a sixth column (confidence), boxes that leave the image (cut).
+whole-number classes written as 2.0, a sixth column (confidence; among oriented boxes it could be an angle),
+boxes that leave the image (cut).
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def _numbers_per_point(count: int, rules: Rules) -> int:
     Raises:
         Refused: no row of this data set has so many columns.
     """
-    if count in (5, 6):
+    if count == 5 or (count == 6 and not rules.oriented):
         return 0
     if rules.keypoints is not None:
         points = rules.keypoints[0]
@@ -168,7 +169,7 @@ def _numbers_per_point(count: int, rules: Rules) -> int:
     elif rules.oriented:
         if count == 9:
             return 0
-        expected = "9 (class and four corners)"
+        expected = "9 (class and four corners)" + ("; no angle is read" if count == 6 else "")
     elif count > 6 and count % 2:
         return 0
     else:

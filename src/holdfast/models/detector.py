@@ -44,6 +44,7 @@ class Detector(nn.Module, ABC):
         own_imgsz: side of the input, pixels, where none is named; None for that of the settings.
         default_keypoints: keypoints and numbers per keypoint unless `build` is told others; None for models
             without.
+        keypoints: the same of this model.
         long_run_optimizer: what the family is published with; `optimizer=auto` takes it for long runs.
         deployed: whether this is the inference form.
         fixed_size: the only input height and width; None: any multiples of the last stride.
@@ -60,6 +61,7 @@ class Detector(nn.Module, ABC):
     needs: ClassVar[Needs] = BOXES
     own_imgsz: ClassVar[int | None] = None
     default_keypoints: ClassVar[tuple[int, int] | None] = None
+    keypoints: tuple[int, int] | None = None
     long_run_optimizer: ClassVar[str] = "SGD"
     fixed_size: ClassVar[tuple[int, int] | None] = None
 

@@ -83,6 +83,7 @@ class Exported(nn.Module):
     outputs = answers = DetectOutputs  # a detector, to those who ask what it is
     needs = BOXES
     own_imgsz = None
+    keypoints = None
 
     def __init__(self, run: Run, facts: Facts, path: Path) -> None:
         super().__init__()

@@ -115,6 +115,7 @@ class YOLO26Pose(YOLO26):
     extra = Keypoints
     needs = Needs(keypoints=True)
     default_keypoints = (17, 3)
+    keypoints: tuple[int, int]
 
     def __init__(
         self,

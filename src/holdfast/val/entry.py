@@ -55,6 +55,7 @@ def validate_settings(
     names = {0: "object"} if settings.single_cls else dataset.names
     if not settings.single_cls:
         require_classes(dataset, model.classes)
+    _require_keypoints(dataset, model.keypoints)
     rect = settings.rect and model.fixed_size is None
     if rect != settings.rect and settings.verbose:
         say("rect: off, because the file takes one size only")
@@ -138,6 +139,16 @@ def require_classes(dataset: DatasetFile, classes: int) -> None:
             f"names {count} class{'' if count == 1 else 'es'}, but the model has {classes}.",
             path=dataset.path,
             hint="Validate with the data set the model was trained on, or one with the same classes.",
+        )
+
+
+def _require_keypoints(dataset: DatasetFile, keypoints: tuple[int, int] | None) -> None:
+    """Raises a DataError where labels have another number of keypoints than a model finds."""
+    if keypoints and dataset.keypoints and dataset.keypoints[0] != keypoints[0]:
+        raise DataError(
+            f"says that objects have {dataset.keypoints[0]} keypoints, but the model finds {keypoints[0]}.",
+            path=dataset.path,
+            hint="Validate with the data set the model was trained on, or one with the same keypoints.",
         )
 
 
