@@ -19,7 +19,7 @@ from holdfast.data.splits import split_index
 from holdfast.errors import DataError
 from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
 from holdfast.evaluate.confusion import ConfusionMatrix
-from holdfast.geometry.targets import Targets
+from holdfast.geometry.targets import Targets, filled_out
 from holdfast.report import run as reporter
 from holdfast.report.batches import draw_found, draw_targets
 from holdfast.report.canvas import shorten
@@ -134,6 +134,31 @@ def test_batches_are_drawn_with_truth_and_with_detections(tmp_path: Path) -> Non
     rows = [torch.tensor([[5.0, 5, 40, 40, 0.9, 0], [5, 5, 40, 40, 0.1, 1]])] * 20
     found = read(draw_found(tmp_path / "val_batch0_pred.jpg", images, rows, names, files))
     assert truth.shape == found.shape
+
+
+@pytest.mark.parametrize("part", ["masks", "keypoints", "rotated"])
+def test_batches_show_what_a_task_learns_beside_upright_boxes(tmp_path: Path, part: str) -> None:
+    images = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
+    boxes = Targets(torch.tensor([1]), torch.tensor([0]), torch.tensor([[8.0, 8, 56, 56]]))
+    whole = filled_out(boxes, images=2, side=64)
+    if part == "masks":  # of two layers, in each of which is a part of it
+        whole.masks[1, 0, :, 8:] = 0  # type: ignore[index]
+        masks = torch.cat((whole.masks, whole.masks.flip(3)), 1)  # type: ignore[arg-type, union-attr]
+        whole = whole._replace(masks=masks)
+    shown = boxes._replace(**{part: getattr(whole, part)})
+    plain, drawn = (
+        read(draw_targets(tmp_path / f"{name}.png", images, targets, {0: ""}, ["a.jpg", "b.jpg"]))
+        for name, targets in (("plain", boxes), ("drawn", shown))
+    )
+    changed = (plain != drawn).any(axis=2)
+    middle = changed.shape[1] // 2
+    assert not changed[:, :middle].any()  # an image without objects
+    if part == "masks":
+        tinted = changed[:, middle:]
+        assert 0.4 < tinted.mean() < 0.7
+        assert tinted[:, : middle // 3].any() == tinted[:, -middle // 3 :].any()
+    else:
+        assert changed[:, middle:].any()
 
 
 def test_long_names_keep_both_ends() -> None:

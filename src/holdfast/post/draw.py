@@ -167,6 +167,7 @@ def mosaic_grid(
     *,
     scores: Sequence[Sequence[float]] | None = None,
     titles: Sequence[str] | None = None,
+    corners: Sequence[ArrayLike] | None = None,
     limit: int = 16,
     side: int = 1920,
 ) -> Picture:
@@ -179,6 +180,7 @@ def mosaic_grid(
         names: class index to name.
         scores: per image N confidences, shown behind the name.
         titles: per image a caption, usually the file name.
+        corners: per image (N, P, 2) of the shapes to draw in place of the boxes.
         limit: most images shown.
         side: longest side of the result in pixels; images are shrunk, never enlarged more than twice.
 
@@ -203,12 +205,14 @@ def mosaic_grid(
         h, w = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         shrunk = np.asarray(cv2.resize(image, (w, h), interpolation=method), dtype=np.uint8)
-        corners = np.asarray(boxes[i], dtype=np.float64).reshape(-1, 4) * scale
+        upright = np.asarray(boxes[i], dtype=np.float64).reshape(-1, 4) * scale
+        shapes = None if corners is None else np.asarray(corners[i], dtype=np.float64) * scale
         labels = [names.get(int(c), str(int(c))) for c in classes[i]]
         if scores is not None:
             labels = [f"{label} {score:.2f}" for label, score in zip(labels, scores[i], strict=True)]
+        numbers = [int(c) for c in classes[i]]
         drawn = draw_boxes(
-            shrunk, corners, labels, [int(c) for c in classes[i]], font_size=size, line_width=2
+            shrunk, upright, labels, numbers, corners=shapes, font_size=size, line_width=2
         )
         row, column = divmod(i, columns)
         cell_top, cell_left = gap + row * step_h, gap + column * step_w

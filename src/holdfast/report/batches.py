@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from holdfast.errors import DataError
+from holdfast.geometry.rotated import rotated_corners
 from holdfast.geometry.targets import Targets
 from holdfast.post.draw import mosaic_grid
+from holdfast.post.draw_parts import draw_keypoints, draw_masks
 
 LIMIT = 16  # images on one picture
 
@@ -23,12 +25,12 @@ LIMIT = 16  # images on one picture
 def draw_targets(
     path: Path, images: Tensor, targets: Targets, names: Mapping[int, str], files: Sequence[str]
 ) -> Path:
-    """Writes a batch with its true boxes.
+    """Writes a batch with its true boxes, upright or not, masks and keypoints.
 
     Args:
         path: the picture, .jpg or .png.
         images: (B, 3, H, W) uint8 RGB.
-        targets: boxes in pixels of `images`.
+        targets: in pixels of `images`.
         names: class index to name.
         files: B paths; their last parts become captions.
 
@@ -37,15 +39,33 @@ def draw_targets(
     """
     targets = targets.to("cpu")
     mine = [targets.image == i for i in range(min(len(images), LIMIT))]
+    pictures = _pictures(images)
+    for number, picture in enumerate(pictures):
+        _draw_parts(picture, targets.of_images(number, number + 1))
+    turned = targets.rotated
+    shapes = None if turned is None else [rotated_corners(turned[m]).numpy() for m in mine]
     grid = mosaic_grid(
-        _pictures(images),
+        pictures,
         [targets.boxes[m].numpy() for m in mine],
         [targets.classes[m].tolist() for m in mine],
         names,
         titles=[Path(file).name for file in files[:LIMIT]],
+        corners=shapes,
         limit=LIMIT,
     )
     return _write(path, grid)
+
+
+def _draw_parts(picture: NDArray[np.uint8], targets: Targets) -> None:
+    """Draws masks and keypoints of one image's objects on it."""
+    classes = targets.classes.tolist()
+    if targets.masks is not None:
+        layers, size = targets.masks[0].numpy(), picture.shape[1::-1]
+        masks = ((layers == number).any(0) for number in range(1, len(classes) + 1))
+        large = (cv2.resize(one.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0 for one in masks)
+        draw_masks(picture, large, classes)
+    if targets.keypoints is not None:
+        draw_keypoints(picture, targets.keypoints.numpy(), classes)
 
 
 def draw_found(
