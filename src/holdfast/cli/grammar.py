@@ -13,7 +13,6 @@ from holdfast.errors import SettingsError
 TASKS = ("detect", "segment", "classify", "pose", "obb", "semantic", "depth")
 MODES: Mapping[str, str] = types.MappingProxyType({
     "track": "Holdfast does not track yet; 'holdfast predict' detects in each frame.",
-    "benchmark": "'holdfast val' prints AP and the milliseconds per image of a model.",
 })
 SPECIAL: Mapping[str, str] = types.MappingProxyType({
     "checks": "'holdfast env' shows what this machine offers.",
