@@ -324,7 +324,7 @@ class PredictRunSettings(Settings):
     """Input, thresholds, output and folder of a prediction run."""
 
     title: ClassVar[str] = "Prediction"
-    source: Text = Field("", description="image, folder, glob, list file (.txt) or video")
+    source: Text = Field("", description="image, folder, glob, list file (.txt), video, camera, address")
     imgsz: int = Field(640, ge=32, le=8192, description="longer side of the input in pixels")
     conf: float = Field(0.25, ge=0, le=1, description="drop detections below this confidence")
     iou: float = Field(0.7, ge=0, le=1, description="overlap above which the weaker of two boxes is dropped")
