@@ -84,17 +84,18 @@ def run_val(
     Without `data`, a model that was trained here is validated on what it was trained with.
     """
     settings.require("model")
+    told: tuple[str, ...] = ()
+    if loaded is None:
+        loaded = opened(located(settings.model), dnn=settings.dnn)
+        told = (f"model: {loaded.model.name}, {loaded.origin}",)
     settings = _on_trained_data(settings)
     settings.require("data")
-    settings = _with_data(settings)
+    settings = fitted(_with_data(settings), loaded)
     from holdfast.downloads import images_folder, index_folder
     from holdfast.report.run import validation
     from holdfast.val.entry import validate_settings
 
-    if loaded is None:
-        loaded = opened(located(settings.model), dnn=settings.dnn)
-        say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
-    settings = fitted(settings, loaded)
+    say_notes(told, settings.verbose, say)
     with _scan_line(settings.verbose and say is print) as scanned:
         return validate_settings(
             settings,

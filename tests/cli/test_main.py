@@ -82,6 +82,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["help", "trian"], 2, "There is no verb 'trian'"),
         (["train", "--data", "no-such.yaml"], 3, "no-such.yaml"),
         (["val", "--model", "no-such.pt", "--data", "x.yaml"], 4, "no-such.pt"),
+        (["val", "--model", "no-such.pt"], 4, "no-such.pt"),
         (["predict", "--model", "no-such.pt", "--source", "x.jpg"], 4, "no-such.pt"),
     ],
 )
