@@ -185,10 +185,12 @@ def fitted(settings: AnySettings, loaded: LoadedModel | LoadedFile) -> AnySettin
     """Returns settings for what is loaded: its input size, where none is given by hand; a file's device.
 
     Raises:
-        SettingsError: an exported file, which can be run in one way only, and another was asked for.
+        SettingsError: a model of another task than was asked for, or an exported file, which can be run in
+            one way only, and another was asked for.
     """
-    from holdfast.load import LoadedFile
+    from holdfast.load import LoadedFile, require_task
 
+    require_task(loaded.model, settings.task)
     if isinstance(loaded, LoadedFile):
         settings = _run_as_file(settings, loaded.model)
     side = loaded.imgsz or loaded.model.own_imgsz

@@ -1,4 +1,4 @@
-"""The grammar of Ultralytics: `detect train data=x.yaml`, in any order, to a verb of ours and its words.
+"""The grammar of Ultralytics: `segment train data=x.yaml`, in any order, to a verb of ours and its words.
 
 Unusual: what has no counterpart (a task, a mode, a special command) is refused in one sentence each.
 """
@@ -26,8 +26,12 @@ SPECIAL: Mapping[str, str] = types.MappingProxyType({
 })
 
 
+# Verbs with a key `task`; for the others the model decides it.
+TASKED = ("train", "val", "predict", "tune", "certify", "demo")
+
+
 def translated(words: list[str], *, verbs: Collection[str]) -> list[str]:
-    """Returns the words with the verb in front and the task taken out, where they are in that grammar.
+    """Returns the words with the verb in front and the task as a key, where they are in that grammar.
 
     Args:
         words: the words of a command line.
@@ -57,7 +61,8 @@ def translated(words: list[str], *, verbs: Collection[str]) -> list[str]:
         others = f"Write 'holdfast {task} train', 'val' or 'predict'."
         hint = "Did you mean 'predict'?" if task == "detect" else others
         raise SettingsError(f"There is no verb '{task}'.", hint=hint)
-    return [mode, *(word for word in rest if word not in (f"task={task}", f"mode={mode}"))]
+    kept = [f"task={task}"] if task not in ("", "detect") and mode in TASKED else []
+    return [mode, *(word for word in rest if word not in (f"task={task}", f"mode={mode}")), *kept]
 
 
 def _require(task: str) -> None:

@@ -87,7 +87,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "quantize": Foreign((None, 32), "Training keeps its weights in 32 bits."),
         "save_json": Foreign((False,), "'holdfast val' writes the detections of a trained model as JSON."),
         "split": Foreign(("val",), "Name the images for validation in data.yaml under 'val'."),
-        "task": Foreign(("detect",), "The weight file or the model's name decides the task."),
         "visualize": Foreign((False,), _STEPS),
         "time": Foreign((), "Give --epochs; a run that was stopped goes on with --resume."),
     },
@@ -99,7 +98,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "mode": Foreign(("val",), "The verb says what to do: 'holdfast train', 'holdfast predict'."),
         "quantize": Foreign((None, 32), _HALF),
         "save_hybrid": Foreign((False,), "Labels among the detections would raise AP; use --save-txt."),
-        "task": Foreign(("detect",), "The weight file decides the task; --split names the images."),
         "visualize": Foreign((False,), _STEPS),
     },
     "predict": {
@@ -113,7 +111,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "save_frames": Foreign((False,), "A video is written as a video; ffmpeg takes it apart."),
         "stream": Foreign((True, False), "The command holds one picture at a time in any case."),
         "stream_buffer": Foreign((False,), "Frames of a stream are taken in the order in which they come."),
-        "task": Foreign(("detect",), "The weight file decides the task."),
         "tracker": Foreign(("botsort.yaml",), _NO_TRACK),
         "visualize": Foreign((False,), _STEPS),
     },
