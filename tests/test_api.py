@@ -133,6 +133,12 @@ def test_mistakes_raise_the_family_of_clear_errors(act, kind, message) -> None: 
     assert message in str(caught.value)
 
 
+def test_a_training_for_another_task_than_the_model_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="gelan-t is a model for the task 'detect', not 'segment'"):
+        YOLO("gelan-t").train(data=data, task="segment", imgsz=64, project=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_examples_run(
     data: Path, run: tuple[YOLO, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -288,7 +288,8 @@ class YOLO:
         """Detects on pictures and videos.
 
         Args:
-            source: path, folder, glob, list file, video, array (H, W, 3) BGR uint8, PIL image, or a list.
+            source: path, folder, glob, list file, video, address, array (H, W, 3) BGR uint8, PIL image, or a
+                list.
             stream: return an iterator that holds one result at a time.
             keys: keys of `holdfast predict`. Unlike there, nothing is written unless `save` asks for it.
         """

@@ -68,6 +68,15 @@ class LoadedFile:
     imgsz: int | None
 
 
+def require_task(model: Detector | Exported, task: str) -> None:
+    """Raises a SettingsError where a model does another task than `task`; `detect` takes any."""
+    if task not in ("detect", model.task):
+        raise SettingsError(
+            f"{model.name} is a model for the task '{model.task}', not '{task}'.",
+            hint="Leave the task out, or name a model of it.",
+        )
+
+
 def load_exported(path: str | Path, *, dnn: bool = False) -> LoadedFile:
     """Opens an exported `.onnx` or `.torchscript` file.
 

@@ -84,17 +84,18 @@ def run_val(
     Without `data`, a model that was trained here is validated on what it was trained with.
     """
     settings.require("model")
+    told: tuple[str, ...] = ()
+    if loaded is None:
+        loaded = opened(located(settings.model), dnn=settings.dnn)
+        told = (f"model: {loaded.model.name}, {loaded.origin}",)
     settings = _on_trained_data(settings)
     settings.require("data")
-    settings = _with_data(settings)
+    settings = fitted(_with_data(settings), loaded)
     from holdfast.downloads import images_folder, index_folder
     from holdfast.report.run import validation
     from holdfast.val.entry import validate_settings
 
-    if loaded is None:
-        loaded = opened(located(settings.model), dnn=settings.dnn)
-        say_notes((f"model: {loaded.model.name}, {loaded.origin}",), settings.verbose, say)
-    settings = fitted(settings, loaded)
+    say_notes(told, settings.verbose, say)
     with _scan_line(settings.verbose and say is print) as scanned:
         return validate_settings(
             settings,
@@ -184,10 +185,12 @@ def fitted(settings: AnySettings, loaded: LoadedModel | LoadedFile) -> AnySettin
     """Returns settings for what is loaded: its input size, where none is given by hand; a file's device.
 
     Raises:
-        SettingsError: an exported file, which can be run in one way only, and another was asked for.
+        SettingsError: a model of another task than was asked for, or an exported file, which can be run in
+            one way only, and another was asked for.
     """
-    from holdfast.load import LoadedFile
+    from holdfast.load import LoadedFile, require_task
 
+    require_task(loaded.model, settings.task)
     if isinstance(loaded, LoadedFile):
         settings = _run_as_file(settings, loaded.model)
     side = loaded.imgsz or loaded.model.own_imgsz

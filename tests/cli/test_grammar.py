@@ -11,6 +11,7 @@ from holdfast.cli import main as cli
 from holdfast.cli.grammar import MODES, SPECIAL, TASKS, translated
 from holdfast.errors import SettingsError
 from holdfast.settings import PredictSettings, TrainSettings, ValSettings
+from holdfast.settings.base import Settings
 
 VERBS = tuple(cli._VERBS)
 
@@ -23,6 +24,10 @@ VERBS = tuple(cli._VERBS)
         ("task=detect mode=train data=x", "train data=x"),
         ("train task=detect data=x", "train data=x"),
         ("mode=predict source=x", "predict source=x"),
+        ("segment train data=x", "train data=x task=segment"),
+        ("mode=val task=obb model=x", "val model=x task=obb"),
+        ("demo task=pose epochs=1", "demo epochs=1 task=pose"),
+        ("export task=segment model=x", "export model=x"),
         ("detect predict model=a.pt source=detect", "predict model=a.pt source=detect"),
         ("train data = x.yaml epochs = 3", "train data=x.yaml epochs=3"),
         ("train data=x, epochs=3,", "train data=x epochs=3"),
@@ -83,8 +88,8 @@ TRAIN: dict[str, Any] = {
 }  # fmt: skip
 VAL: dict[str, Any] = {
     **COMMON, "mode": "val", "model": "a.pt", "data": "coco8.yaml", "imgsz": 640, "batch": 16,
-    "save_json": False, "conf": 0.001, "iou": 0.7, "max_det": 300, "plots": True, "rect": True,
-    "split": "val", "workers": 8,
+    "save_json": False, "conf": None, "iou": 0.7, "max_det": 300, "plots": True, "rect": True,
+    "split": "val", "workers": 8, "compile": False,
     "save_txt": False, "save_conf": False, "save_hybrid": False, "single_cls": False, "agnostic_nms": False,
     "classes": None, "nms": None, "end2end": None, "quantize": None,
 }  # fmt: skip
@@ -93,8 +98,8 @@ PREDICT: dict[str, Any] = {
     "rect": True, "batch": 1, "max_det": 300, "vid_stride": 1, "stream_buffer": False, "agnostic_nms": False,
     "classes": None, "retina_masks": False, "embed": None, "show": False, "save": True, "save_frames": False,
     "save_txt": False, "save_conf": False, "save_crop": False, "show_labels": True, "show_conf": True,
-    "show_boxes": True, "line_width": None, "stream": False, "nms": None, "end2end": None, "tracker": None,
-    "persist": False, "quantize": None,
+    "show_boxes": True, "line_width": None, "stream": False, "nms": None, "end2end": None,
+    "tracker": "botsort.yaml", "compile": False, "persist": False, "quantize": None,
 }  # fmt: skip
 KINDS = {"train": (TrainSettings, TRAIN), "val": (ValSettings, VAL), "predict": (PredictSettings, PREDICT)}
 
@@ -107,8 +112,18 @@ def test_a_command_line_that_spells_out_every_default_runs(verb: str) -> None:
     words = translated(["detect", verb, *(f"{key}={value}" for key, value in values.items())], verbs=VERBS)
     assert words[0] == verb
     settings = kind(**parse(kind, words[1:]))
-    changed = {key for key, value in settings.given().items() if value != kind.model_fields[key].default}
-    assert changed <= {"model", "data", "source"}
+    assert _changed(settings) <= {"model", "data", "source"}
+
+
+@pytest.mark.parametrize("verb", KINDS)
+def test_a_script_that_spells_out_every_default_runs(verb: str) -> None:
+    kind, values = KINDS[verb]
+    assert _changed(kind(**values)) <= {"model", "data", "source"}
+
+
+def _changed(settings: Settings) -> set[str]:
+    fields = type(settings).model_fields
+    return {key for key, value in settings.given().items() if value != fields[key].default}
 
 
 EVERY_KEY = [(verb, key) for verb, (_, values) in KINDS.items() for key in values]

@@ -82,7 +82,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["help", "trian"], 2, "There is no verb 'trian'"),
         (["train", "--data", "no-such.yaml"], 3, "no-such.yaml"),
         (["val", "--model", "no-such.pt", "--data", "x.yaml"], 4, "no-such.pt"),
+        (["val", "--model", "no-such.pt"], 4, "no-such.pt"),
         (["predict", "--model", "no-such.pt", "--source", "x.jpg"], 4, "no-such.pt"),
+        (["predict", "segment", "model=yolo26n", "source=x"], 2, "for the task 'detect', not 'segment'"),
+        (["pose", "val", "model=yolo26n", "data=x.yaml"], 2, "a model for the task 'detect', not 'pose'"),
     ],
 )
 def test_mistakes_are_one_line_with_an_exit_code(

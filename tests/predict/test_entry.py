@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,26 @@ def test_files_of_one_stem_do_not_overwrite_each_other(detector: Any, tmp_path: 
     assert names(tmp_path / "runs" / "predict") == sorted(
         ["x.png", "x_2.png", "X_3.jpg", "labels/x.txt", "labels/x_2.txt", "labels/X_3.txt"]
     )
+
+
+def test_a_picture_at_an_address_is_a_picture(detector: Any, tmp_path: Path) -> None:
+    write(tmp_path / "site" / "bus.png")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        sources = [f"{address}/bus.png?raw=1", f"{address}/gone.jpg"]
+        lines: list[str] = []
+        results = predict_settings(
+            settings(tmp_path, save=True), model=detector, source=sources, say=lines.append
+        )
+        server.shutdown()
+
+    assert [r.path for r in results] == sources[:1]
+    np.testing.assert_array_equal(results[0].orig_img, RED)
+    assert names(tmp_path / "runs" / "predict") == ["bus.jpg"]
+    assert f"1/2 {sources[0]}: 64x64" in "\n".join(lines)
+    assert f"2/2 {sources[1]}: not read: cannot be fetched (" in "\n".join(lines)
 
 
 def test_crops_and_formats_that_cannot_be_written_become_jpeg(detector: Any, tmp_path: Path) -> None:

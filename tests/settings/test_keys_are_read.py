@@ -48,7 +48,7 @@ PLACES = {
     EnvSettings: "cli/environment.py",
 }
 # Read elsewhere: by settings themselves, by the door, or under the name of the property that limits it.
-ELSEWHERE = {"dnn", "hyp", "workers", "model", "source", "ranks", "supervise"}
+ELSEWHERE = {"dnn", "hyp", "workers", "model", "task", "source", "ranks", "supervise"}
 
 
 @pytest.mark.parametrize("kind", PLACES)

@@ -1,4 +1,4 @@
-"""The grammar of Ultralytics: `detect train data=x.yaml`, in any order, to a verb of ours and its words.
+"""The grammar of Ultralytics: `segment train data=x.yaml`, in any order, to a verb of ours and its words.
 
 Unusual: what has no counterpart (a task, a mode, a special command) is refused in one sentence each.
 """
@@ -13,7 +13,6 @@ from holdfast.errors import SettingsError
 TASKS = ("detect", "segment", "classify", "pose", "obb", "semantic", "depth")
 MODES: Mapping[str, str] = types.MappingProxyType({
     "track": "Holdfast does not track yet; 'holdfast predict' detects in each frame.",
-    "benchmark": "'holdfast val' prints AP and the milliseconds per image of a model.",
 })
 SPECIAL: Mapping[str, str] = types.MappingProxyType({
     "checks": "'holdfast env' shows what this machine offers.",
@@ -27,8 +26,12 @@ SPECIAL: Mapping[str, str] = types.MappingProxyType({
 })
 
 
+# Verbs with a key `task`; for the others the model decides it.
+TASKED = ("train", "val", "predict", "tune", "certify", "demo")
+
+
 def translated(words: list[str], *, verbs: Collection[str]) -> list[str]:
-    """Returns the words with the verb in front and the task taken out, where they are in that grammar.
+    """Returns the words with the verb in front and the task as a key, where they are in that grammar.
 
     Args:
         words: the words of a command line.
@@ -58,7 +61,8 @@ def translated(words: list[str], *, verbs: Collection[str]) -> list[str]:
         others = f"Write 'holdfast {task} train', 'val' or 'predict'."
         hint = "Did you mean 'predict'?" if task == "detect" else others
         raise SettingsError(f"There is no verb '{task}'.", hint=hint)
-    return [mode, *(word for word in rest if word not in (f"task={task}", f"mode={mode}"))]
+    kept = [f"task={task}"] if task not in ("", "detect") and mode in TASKED else []
+    return [mode, *(word for word in rest if word not in (f"task={task}", f"mode={mode}")), *kept]
 
 
 def _require(task: str) -> None:

@@ -48,8 +48,8 @@ holdfast detect val model=runs/train/exp/weights/best.pt
 holdfast detect predict model=runs/train/exp/weights/best.pt source=photos
 ```
 
-The order of task and verb is free, `key = value` may have spaces, `None` leaves a key alone. Every key on
-the page
+The order of task and verb is free, `key = value` may have spaces, `None` leaves a key alone (in Python
+too). Every key on the page
 [Settings](SETTINGS.md) means what it means there unless [Differences](differences.md#keywords) says so.
 These keys are none
 here: at the value in the second column they ask for nothing and are taken, otherwise the error says what is

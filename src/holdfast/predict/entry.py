@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Literal, overload
 
 from holdfast.devices import choose_device, choose_inference_precision
@@ -192,7 +191,7 @@ def _place(item: Frame | Unreadable, total: int) -> str:
     frame = ""
     if isinstance(item, Frame) and item.video is not None:
         frame = f" frame {item.video.at + 1}" + (f"/{item.video.frames}" if item.video.frames else "")
-    return f"{item.number + 1}/{total} {Path(item.path)}{frame}: "
+    return f"{item.number + 1}/{total} {item.path}{frame}: "
 
 
 def _count(number: int, word: str) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import glob
 import io
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ _VIDEOS = "asf avi gif m4v mkv mov mp4 mpeg mpg ts wmv webm"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGES.split())
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEOS.split())
 LIST_SUFFIXES = frozenset((".txt", ".csv"))
+_MOST_BYTES = 1 << 28  # of a picture at an address
 STREAM_PREFIXES = ("rtsp://", "rtmp://", "tcp://", "udp://", "http://", "https://")
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -97,7 +99,8 @@ class Source:
     Args:
         source: an image or video file, a folder (its own files, sorted, not its subfolders), a glob pattern
             (`**` allowed), a `.txt` or `.csv` file with one source per line (relative to the working
-            directory or to the list), a stream address, a webcam number, an array ((H, W, 3) BGR, (H, W, 4)
+            directory or to the list), the address of a picture (`https://.../a.jpg`) or of a stream, a webcam
+            number, an array ((H, W, 3) BGR, (H, W, 4)
             BGRA, (H, W) gray, or a stack of them; uint8), a PIL picture, a tensor ((3, H, W) or (B, 3, H, W)
             RGB, float in [0, 1] or uint8), encoded bytes, or a list of any.
         vid_stride: of every so many video frames one is taken.
@@ -225,7 +228,13 @@ def _is_pil(value: object) -> bool:
 
 def is_stream(name: str) -> bool:
     """Whether a source name is a webcam number or a network stream, so that its length is unknown."""
-    return name.lower().startswith(STREAM_PREFIXES) or (name.isdecimal() and not os.path.exists(name))
+    address = name.lower().startswith(STREAM_PREFIXES) and not _is_picture_address(name)
+    return address or (name.isdecimal() and not os.path.exists(name))
+
+
+def _is_picture_address(name: str) -> bool:
+    path = re.split(r"[?#]", name, maxsplit=1)[0].lower()
+    return path.startswith(("http://", "https://")) and os.path.splitext(path)[1] in IMAGE_SUFFIXES
 
 
 def _read_file(name: str, vid_stride: int) -> Iterator[Frame | Unreadable]:
@@ -234,11 +243,24 @@ def _read_file(name: str, vid_stride: int) -> Iterator[Frame | Unreadable]:
         return
     start = time.perf_counter()
     try:
-        image: Picture = read_image(name)
+        content = _fetched(name) if _is_picture_address(name) else name
+        image: Picture = read_image(content, name=name)
     except DataError as error:
         yield Unreadable(name, _reason(error, name))
         return
     yield Frame(image, name, seconds=time.perf_counter() - start)
+
+
+def _fetched(address: str) -> bytes:
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(address, timeout=30) as answer:
+            content: bytes = answer.read(_MOST_BYTES)
+    except (OSError, HTTPException, ValueError) as error:
+        raise DataError(f"cannot be fetched ({getattr(error, 'reason', '') or error}).") from error
+    return content
 
 
 def _reason(error: DataError, name: str) -> str:

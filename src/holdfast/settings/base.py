@@ -231,7 +231,8 @@ def tidy(kind: type[Settings], keys: Mapping[str, Any]) -> dict[str, Any]:
         keys: spelling -> value. `no_x` (or `nosave`) sets the boolean `x` (`save`) to the opposite.
 
     Returns:
-        field name -> value, in the order given; without keys of other programs that ask for nothing.
+        field name -> value, in the order given; without keys of other programs that ask for nothing, and
+        without those that are None, Python's word for what is not given.
 
     Raises:
         SettingsError: for an unknown key, or the same key in two spellings.
@@ -242,6 +243,8 @@ def tidy(kind: type[Settings], keys: Mapping[str, Any]) -> dict[str, Any]:
         if is_idle(kind.verb(), word, value):
             continue
         key, value = field_of(kind, word, value)
+        if value is None:
+            continue
         if key in spelled:
             raise SettingsError(f"'{key}' is given twice, as '{spelled[key]}' and '{word}'.")
         spelled[key] = word

@@ -30,6 +30,7 @@ from holdfast.settings.types import (
     Policy,
     Recompute,
     Spread,
+    Task,
     Tiles,
     Workers,
     usable_cores,
@@ -41,6 +42,7 @@ class StartModelSettings(Settings):
 
     title: ClassVar[str] = "Model"
     model: Text = Field("yolov9-t", description="model name (see 'holdfast models') or weight file to train")
+    task: Task = Field("detect", description="what the model must do; detect takes any model")
     weights: Text = Field("", description="weight file for a named model; empty starts random")
     pretrained: Switch = Field(
         True, description="False: random weights even where a file is given; a file: the same as weights")
@@ -61,6 +63,7 @@ class ReadyModelSettings(Settings):
     title: ClassVar[str] = "Model"
     model: Text = Field(
         "", description="weight file, exported .onnx or .torchscript, or a model name for random weights")
+    task: Task = Field("detect", description="what the model must do; detect takes any model")
     dnn: bool = Field(False, description="run an .onnx file by OpenCV instead of onnxruntime")
 
 
@@ -326,7 +329,7 @@ class PredictRunSettings(Settings):
     """Input, thresholds, output and folder of a prediction run."""
 
     title: ClassVar[str] = "Prediction"
-    source: Text = Field("", description="image, folder, glob, list file (.txt) or video")
+    source: Text = Field("", description="image, folder, glob, list file (.txt), video, camera, address")
     imgsz: int = Field(640, ge=32, le=8192, description="longer side of the input in pixels")
     conf: float = Field(0.25, ge=0, le=1, description="drop detections below this confidence")
     iou: float = Field(0.7, ge=0, le=1, description="overlap above which the weaker of two boxes is dropped")

@@ -34,6 +34,7 @@ _TORCH = "Networks run in torch."
 _STEPS = "Maps are not drawn; the model is a plain torch module, to which a forward hook can be added."
 _TEACHER = "Holdfast trains without a teacher; start from a weight file with --weights."
 _HALF = "Give --half to compute in 16 bits."
+_NO_COMPILE = "Only a training compiles its network; here it is folded, and runs as it is."
 _NO_TRACK = "This version detects in each frame by itself and does not track."
 _INT8 = "8 bits need examples; onnxruntime.quantization makes them of an ONNX file and images."
 _LOGGER = "A run keeps its numbers in results.csv and manifest.json, and its files in the run folder."
@@ -73,7 +74,7 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "dlam": Foreign((1,), _DEPTH),
         "dlog": Foreign((1,), _DEPTH),
         "dnn": Foreign((False,), _TORCH),
-        "dropout": Foreign((0,), "Dropout belongs to classification models; use --weight-decay."),
+        "dropout": Foreign((0,), "No model here has dropout; use --weight-decay."),
         "evolve": Foreign((False,), "Type 'holdfast tune', which takes the same keys and also trials."),
         "half": Foreign((False,), "Training chooses its number format by --amp and --amp-dtype."),
         "mask_ratio": Foreign((4,), _MASKS),
@@ -85,7 +86,6 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "quantize": Foreign((None, 32), "Training keeps its weights in 32 bits."),
         "save_json": Foreign((False,), "'holdfast val' writes the detections of a trained model as JSON."),
         "split": Foreign(("val",), "Name the images for validation in data.yaml under 'val'."),
-        "task": Foreign(("detect",), "The weight file or the model's name decides the task."),
         "visualize": Foreign((False,), _STEPS),
         "time": Foreign((), "Give --epochs; a run that was stopped goes on with --resume."),
     },
@@ -93,14 +93,15 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "agnostic_nms": Foreign((False,), "AP is counted by class; use --single-cls to treat all as one."),
         "augment": Foreign((False,), _ONE_VIEW),
         "classes": Foreign((), "The result has the AP of every class."),
+        "compile": Foreign((False,), _NO_COMPILE),
         "mode": Foreign(("val",), "The verb says what to do: 'holdfast train', 'holdfast predict'."),
         "quantize": Foreign((None, 32), _HALF),
         "save_hybrid": Foreign((False,), "Labels among the detections would raise AP; use --save-txt."),
-        "task": Foreign(("detect",), "The weight file decides the task; --split names the images."),
         "visualize": Foreign((False,), _STEPS),
     },
     "predict": {
         "augment": Foreign((False,), _ONE_VIEW),
+        "compile": Foreign((False,), _NO_COMPILE),
         "embed": Foreign((), _STEPS),
         "mode": Foreign(("predict",), "The verb says what to do: 'holdfast train', 'holdfast val'."),
         "persist": Foreign((False,), _NO_TRACK),
@@ -109,8 +110,7 @@ FOREIGN: Mapping[str, Mapping[str, Foreign]] = types.MappingProxyType({
         "save_frames": Foreign((False,), "A video is written as a video; ffmpeg takes it apart."),
         "stream": Foreign((True, False), "The command holds one picture at a time in any case."),
         "stream_buffer": Foreign((False,), "Frames of a stream are taken in the order in which they come."),
-        "task": Foreign(("detect",), "The weight file decides the task."),
-        "tracker": Foreign((), _NO_TRACK),
+        "tracker": Foreign(("botsort.yaml",), _NO_TRACK),
         "visualize": Foreign((False,), _STEPS),
     },
     "export": {

@@ -9,7 +9,17 @@ from typing_extensions import Self
 
 from holdfast.settings.base import OptionalInt, OptionalSwitch, Settings, Switch, Text
 from holdfast.settings.foreign import OTHER_FORMATS
-from holdfast.settings.types import MAX_WORKERS, Batch, Duration, Names, Optimizer, Seeds, Sizes, Workers
+from holdfast.settings.types import (
+    MAX_WORKERS,
+    Batch,
+    Duration,
+    Names,
+    Optimizer,
+    Seeds,
+    Sizes,
+    Task,
+    Workers,
+)
 
 
 class DemoRunSettings(Settings):
@@ -17,7 +27,7 @@ class DemoRunSettings(Settings):
 
     title: ClassVar[str] = "Demo"
     folder: Text = Field("demo", description="folder for the drawn data set and the runs")
-    task: Literal["detect", "segment", "pose", "obb", "classify"] = Field(
+    task: Task = Field(
         "detect", description="what the model learns: boxes, masks, keypoints, oriented boxes or classes")
     model: Text = Field("", description="model name to train from random weights; empty: the task's smallest")
     images: int = Field(240, ge=8, description="pictures to draw, one in five for validation")

@@ -29,6 +29,7 @@ def _recompute(value: object) -> object:
     return {True: "stages", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
+Task = Literal["detect", "segment", "pose", "obb", "classify"]
 Optimizer = Annotated[
     Literal["auto", "SGD", "Adam", "AdamW", "LION", "MuSGD"],
     casefold("auto", "SGD", "Adam", "AdamW", "LION", "MuSGD")]

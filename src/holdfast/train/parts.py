@@ -21,7 +21,7 @@ from holdfast.data.splits import split_index
 from holdfast.data.storing import Opened
 from holdfast.devices import Device, Precision
 from holdfast.geometry.targets import Needs
-from holdfast.load import LoadedModel
+from holdfast.load import LoadedModel, require_task
 from holdfast.losses.detect import Criterion, criterion
 from holdfast.memory.budget import held, trim
 from holdfast.models.detector import Detector
@@ -97,6 +97,7 @@ def model_of(settings: TrainSettings, dataset: DatasetFile, names: Mapping[int, 
         names=names,
         keypoints=dataset.keypoints,
     )
+    require_task(loaded.model, settings.task)
     loaded.model.spare(settings.nms)  # an impossible choice is refused now, not after an epoch
     return loaded
 
