@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -210,6 +211,21 @@ def test_a_data_set_that_has_changed_is_said_before_the_run_goes_on(
     (folder / "labels" / "val" / "new.txt").write_text("")  # of no image
     train(data=data, resume=str(tmp_path / "run"), epochs=3)
     assert not [line for line in said if "not those" in line]
+
+
+def test_a_data_set_that_has_become_smaller_leaves_the_schedule_where_it_was(
+    train: Train, tmp_path: Path
+) -> None:
+    data = write_demo(tmp_path / "set", images=12)
+    keys = {"data": data, "optimizer": "SGD", "warmup_epochs": 0.0}
+    train(**keys, epochs=2, name="run")
+    for image in sorted((data.parent / "images" / "train").iterdir())[4:]:
+        image.unlink()
+    result = train(**keys, resume=str(tmp_path / "run"), epochs=4)
+    assert (result.progress.epoch, result.progress.step) == (4, 4)  # of one step each now, of three before
+    with (result.folder / "results.csv").open(newline="") as file:
+        rates = [float(row["lr/pg0"]) for row in csv.DictReader(file)]
+    assert rates[2:] == pytest.approx([0.01 * (0.99 / 3 + 0.01), 0.01 * 0.01])
 
 
 def test_another_number_of_classes_ends_a_run_in_one_sentence() -> None:

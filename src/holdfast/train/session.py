@@ -214,6 +214,7 @@ def _fit(
         )
         stepper.load_state(content.get("step", {}))
         progress.batch = min(progress.batch, steps)  # of a data set that has become smaller
+        progress.step = progress.epoch * steps + progress.batch  # by which the schedule goes
         ranks.from_main(
             partial(
                 refuse_finished,
