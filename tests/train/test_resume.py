@@ -228,6 +228,16 @@ def test_a_data_set_that_has_become_smaller_leaves_the_schedule_where_it_was(
     assert rates[2:] == pytest.approx([0.01 * (0.99 / 3 + 0.01), 0.01 * 0.01])
 
 
+def test_a_run_that_is_made_longer_keeps_the_optimizer_that_auto_has_chosen(
+    train: Train, tmp_path: Path, said: list[str]
+) -> None:
+    train(name="run", epochs=1)
+    for patience in (1, 2):  # which ends it soon; it would be more steps than the 10,000 of short runs
+        said.clear()
+        train(resume=str(tmp_path / "run"), epochs=4000, patience=patience)
+        assert "  optimizer  AdamW, lr0 0.001429 (auto: 3 steps, 3 classes)" in said
+
+
 def test_another_number_of_classes_ends_a_run_in_one_sentence() -> None:
     content = {"facts": {"classes": {0: "a", 1: "b"}}}
     with pytest.raises(DataError, match="has 2 classes, but the data set now has 1"):

@@ -175,9 +175,11 @@ def _fit(
     stores = stores_of(settings, ranks, splits, read_at, image_cache)
     loss = loss_of(settings, model, train)
 
-    wanted, accumulate = settings.batch, settings.accumulate
-    if content is not None and wanted == -1:  # what was found out then stays
-        wanted, accumulate = content["facts"]["batch"], 1
+    wanted, accumulate, length = settings.batch, settings.accumulate, None
+    if content is not None:  # what was found out then stays
+        length = content["facts"].get("planned_steps")
+        if wanted == -1:
+            wanted, accumulate = content["facts"]["batch"], 1
     narrow = narrower_precision(device.device, precision)
     memory = earlier_plan(content, settings.part(MemorySettings), device=device.note, ranks=ranks.world)
     if memory is None:
@@ -185,7 +187,9 @@ def _fit(
             settings,
             model,
             loss,
-            make_optimizer=lambda of, batch: optimizer_of(settings, of, batch, images=len(train))[1],
+            make_optimizer=lambda of, batch: optimizer_of(
+                settings, of, batch, images=len(train), length=length
+            )[1],
             precision=precision,
             narrow=narrow,
             sides=sides,
@@ -203,7 +207,7 @@ def _fit(
     batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train))
     model.recompute(memory.recompute)
     steps = steps_per_epoch(len(train), batch)
-    choice, optimizer = optimizer_of(settings, model, batch, images=len(train))
+    choice, optimizer = optimizer_of(settings, model, batch, images=len(train), length=length)
     stepper = stepper_of(
         settings, model, loss, optimizer, precision=precision, memory=memory, ranks=ranks, say=tell
     )
@@ -253,6 +257,7 @@ def _fit(
     if where.launch:
         facts["launch"] = where.launch
     facts["groups"], facts["reproduce"] = group_names(optimizer), settings.command()
+    facts["planned_steps"] = length or steps * settings.epochs
     processes, facts["workers"] = choose_kind(
         settings.worker_kind, workers=threads, store=stores["train"].store
     )
