@@ -83,7 +83,7 @@ def test_a_run_stopped_in_mid_epoch_ends_bit_identical_when_resumed(shapes: Path
     assert rows(whole) == rows(resumed)
 
 
-@pytest.mark.parametrize(("number", "step"), [(1, 3)], ids=["of an epoch"])
+@pytest.mark.parametrize(("number", "step"), [(1, 3), (3, 6)], ids=["of an epoch", "of the best weights"])
 def test_a_run_stopped_in_a_validation_ends_at_once_and_as_if_nothing_had_been(
     shapes: Path, tmp_path: Path, number: int, step: int
 ) -> None:

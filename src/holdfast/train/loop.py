@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from holdfast.data.batch import Batch
 from holdfast.data.loader import TrainLoader
@@ -27,6 +27,7 @@ from holdfast.train.schedule import Schedule
 from holdfast.train.step import Outcome, Stepper
 
 Evaluate = Callable[..., Validation]
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -195,11 +196,19 @@ class Run:
                 return outcome
 
     def _validate(self) -> Validation:
-        """Validates; a request to stop ends it at once, because it can be done again."""
+        """Validates."""
         self.monitor.validating()
+        return self.at_once(lambda: self.evaluate(_answering_model(self.stepper), loss=self.stepper.loss))
+
+    def at_once(self, work: Callable[[], T]) -> T:
+        """Does work between steps that can be done again, so a request to stop ends it at once.
+
+        Raises:
+            Stopped: there was one; the state of the run is on disk.
+        """
         try:
             with self.interrupt.at_once():
-                return self.evaluate(_answering_model(self.stepper), loss=self.stepper.loss)
+                return work()
         except Stopped:
             self._stop()
             raise

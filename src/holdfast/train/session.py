@@ -361,7 +361,7 @@ def _fit(
         run.rescue.load_state(rescue)
         progress = run.epochs()
         loader.close()
-        done = validate_best(folder, evaluator, progress, ranks, pictures, talk)
+        done = run.at_once(lambda: validate_best(folder, evaluator, progress, ranks, pictures, talk))
     close_books(
         done,
         files=files if ranks.main else None,
