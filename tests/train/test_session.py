@@ -231,6 +231,12 @@ def test_patience_stops_and_keeps_the_best(train: Train) -> None:
     assert result.best.is_file()
 
 
+def test_patience_ends_no_run_before_a_validation_has_said_that_it_is_no_better(train: Train) -> None:
+    result = train(epochs=9, val_interval=3, patience=2, lr0=1e-9, optimizer="SGD", warmup_epochs=0)
+    validated = [bool(row["metrics/mAP50(B)"]) for row in rows(result.folder)]
+    assert validated == [False, False, True, False, True]
+
+
 def test_noval_and_nosave_do_their_work_once_at_the_end(train: Train) -> None:
     result = train(epochs=2, noval=True, nosave=True)
     assert [bool(r["metrics/mAP50(B)"]) for r in rows(result.folder)] == [False, True]
