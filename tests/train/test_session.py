@@ -244,6 +244,27 @@ def test_noval_and_nosave_do_their_work_once_at_the_end(train: Train) -> None:
     assert not (result.folder / "weights" / "last.previous.pt").exists()
 
 
+def test_a_run_in_the_folder_of_another_is_not_continued_from_that_one(train: Train, shapes: Path) -> None:
+    first = train(epochs=1)
+    weights = first.folder / "weights"
+
+    def made(folder: Path) -> None:
+        assert folder == first.folder
+        raise KeyboardInterrupt  # before it has a checkpoint of its own
+
+    keys = {"model": "gelan-t", "data": shapes, "imgsz": 64, "micro_batch": 64, "ckpt": "off", "workers": 0}
+    settings = TrainSettings(**keys, device="cpu", project=first.folder.parent, exist_ok=True)
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, make_evaluator=Evaluator, reporter=reporter, say=print, made=made)
+    assert [path.name for path in weights.iterdir()] == ["best.pt"]
+    assert not (first.folder / "results.json").exists()
+    with pytest.raises(WeightsError, match="no such checkpoint"):
+        train(resume=str(first.folder))
+    again = train(epochs=1, seed=1, exist_ok=True)
+    assert again.folder == first.folder
+    assert not (weights / "last.previous.pt").exists()  # which would be of the other run
+
+
 def test_weights_of_another_class_count_transfer_what_fits(train: Train) -> None:
     source = train(epochs=1, name="source")
     result = train(epochs=1, name="tuned", weights=str(source.best), single_cls=True)

@@ -79,6 +79,9 @@ from holdfast.train.start import (
     threads_of,
 )
 
+# What an earlier run has left in the folder, and would be taken for this one's until it has its own.
+_OF_BEFORE = ("weights/last.pt", "weights/last.previous.pt", "results.json", "quarantine.csv")
+
 
 def fit(
     settings: TrainSettings,
@@ -231,7 +234,8 @@ def _fit(
         )
     spread(ranks, model, None if stepper.ema is None else stepper.ema.model)
     files = SideFiles(talk)
-    folder = ranks.from_main(lambda: _run_folder(settings, folder, lock, files, made))
+    anew = content is None
+    folder = ranks.from_main(lambda: _run_folder(settings, folder, lock, files, made, anew=anew))
     samples = samples_of(
         settings, dataset, train, needs, sides=sides, read_at=read_at["train"], opened=stores["train"]
     )
@@ -410,11 +414,17 @@ def _run_folder(
     lock: RunLock,
     files: SideFiles,
     made: Callable[[Path], None],
+    *,
+    anew: bool,
 ) -> Path:
+    """The folder of a run, which one that begins `anew` may have to clear of an earlier one."""
     if folder is None:
         again = settings.exist_ok or settings.resume == AUTO
         folder = new_run_folder(settings.project, settings.name, exist_ok=again)
     lock.hold(folder)
+    for name in _OF_BEFORE if anew else ():
+        with files.spared(folder / name):
+            (folder / name).unlink(missing_ok=True)
     with files.spared(folder / "weights"):
         (folder / "weights").mkdir(exist_ok=True)
     files.write(folder / "args.yaml", settings.as_yaml().encode())
