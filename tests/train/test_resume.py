@@ -228,6 +228,19 @@ def test_a_data_set_that_has_become_smaller_leaves_the_schedule_where_it_was(
     assert rates[2:] == pytest.approx([0.01 * (0.99 / 3 + 0.01), 0.01 * 0.01])
 
 
+@pytest.mark.parametrize("key", ["model", "weights"])
+def test_a_run_goes_on_without_the_file_that_it_began_with(
+    train: Train, tmp_path: Path, said: list[str], key: str
+) -> None:
+    file = Path(shutil.copy(train(name="before", epochs=1).best, tmp_path / "began.pt"))
+    train(**{key: file}, name="run", epochs=1)
+    file.unlink()
+    assert train(**{key: file}, resume=str(tmp_path / "run"), epochs=2).progress.epoch == 2
+    origins = [line for line in said if line.startswith("  model ") and "began.pt" in line]
+    assert len(origins) == 2
+    assert origins[0] == origins[1]
+
+
 def test_a_run_that_is_made_longer_keeps_the_optimizer_that_auto_has_chosen(
     train: Train, tmp_path: Path, said: list[str]
 ) -> None:

@@ -62,6 +62,7 @@ from holdfast.train.recorder import recorder_of
 from holdfast.train.resume import (
     AUTO,
     compared,
+    earlier_model,
     earlier_plan,
     folder_of_launch,
     refuse_finished,
@@ -158,7 +159,7 @@ def _fit(
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
     torch.manual_seed(settings.seed)
-    loaded = model_of(settings, dataset, names)
+    loaded = model_of(settings, dataset, names) if content is None else earlier_model(content, names)
     needs = loaded.model.needs
     own_side = dataset.imgsz or loaded.model.own_imgsz
     if own_side and "imgsz" not in settings.given():
