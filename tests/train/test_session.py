@@ -225,6 +225,20 @@ def test_frozen_layers_keep_weights_and_statistics(train: Train) -> None:
     assert moved == {"neck", "head"}
 
 
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([0, 99], "there is no layer 99. Layers of this model are 0 to 22"),
+        (-1, "there is no layer -1"),
+        ("head.nothing", "no parameter name contains"),
+        (99, "every layer would be frozen"),
+    ],
+)
+def test_layers_that_do_not_exist_are_not_frozen_silently(train: Train, parts: object, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train(freeze=parts, epochs=1)
+
+
 def test_patience_stops_and_keeps_the_best(train: Train) -> None:
     result = train(epochs=6, patience=1, lr0=1e-9, optimizer="SGD", warmup_epochs=0)
     assert result.progress.epoch < 6
