@@ -314,7 +314,7 @@ def _fit(
             csv.write()
         plain = settings.as_dict()
         outputs = Outputs(
-            saver=Saver(folder / "weights", every=settings.save_every, say=tell),
+            saver=Saver(folder / "weights", every=0.0 if settings.nosave else settings.save_every, say=tell),
             csv=csv,
             loggers=Loggers(settings.loggers, folder, settings=plain, done=progress.epoch, say=talk),
             settings=plain,
