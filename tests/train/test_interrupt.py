@@ -35,6 +35,7 @@ def run(
     *,
     stop_at: int | None = None,
     finish: Callable[..., Any] = ignore,
+    make_evaluator: Callable[..., Evaluator] = Evaluator,
     **keys: Any,
 ) -> TrainResult:
     """A tiny training that gets SIGTERM while batch `stop_at` of its first epoch is under way."""
@@ -52,7 +53,7 @@ def run(
         "project": project, "micro_batch": 3, "ckpt": "off", "verbose": False,
     }  # fmt: skip
     settings = TrainSettings(**{**values, **keys})
-    return fit(settings, make_evaluator=Evaluator, reporter=reporter, say=ignore)  # type: ignore[arg-type]
+    return fit(settings, make_evaluator=make_evaluator, reporter=reporter, say=ignore)  # type: ignore[arg-type]
 
 
 def rows(result: TrainResult) -> list[dict[str, str]]:
@@ -80,6 +81,29 @@ def test_a_run_stopped_in_mid_epoch_ends_bit_identical_when_resumed(shapes: Path
             if isinstance(a.get(part), dict):
                 same(a[part], b[part], part)
     assert rows(whole) == rows(resumed)
+
+
+@pytest.mark.parametrize(("number", "step"), [(1, 3), (3, 6)], ids=["of an epoch", "of the best weights"])
+def test_a_run_stopped_in_a_validation_ends_at_once_and_as_if_nothing_had_been(
+    shapes: Path, tmp_path: Path, number: int, step: int
+) -> None:
+    calls: list[object] = []
+
+    class Stopping(Evaluator):
+        def __call__(self, *args: Any, **keys: Any) -> Any:
+            calls.append(self)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__call__(*args, **keys)
+
+    whole = run(shapes, tmp_path / "whole")
+    with pytest.raises(Stopped, match=f"after step {step}, saved"):
+        run(shapes, tmp_path / "stopped", make_evaluator=Stopping)
+    folder = tmp_path / "stopped" / "exp"
+    assert not (folder / "results.json").exists()
+    resumed = run(shapes, tmp_path / "stopped", resume=str(folder))
+    assert rows(whole) == rows(resumed)
+    assert (folder / "results.json").is_file()
 
 
 @pytest.mark.slow

@@ -34,6 +34,17 @@ def test_every_trainable_parameter_is_in_exactly_one_group() -> None:
     assert [g["weight_decay"] for g in groups] == [0.0, 0.1, 0.0]
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "LION", "MuSGD"])
+def test_every_optimizer_does_a_step_without_momentum(name: str) -> None:
+    model = make()
+    choice = choose_optimizer(name, steps=1, classes=3, lr0=0.1, momentum=0.0, warmup_bias_lr=0.0)
+    optimizer = build_optimizer(model, choice, weight_decay=0.0)
+    before = model[2].bias.clone()
+    model(torch.ones(2, 3, 4, 4)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(model[2].bias, before)
+
+
 @pytest.mark.parametrize(("steps", "name", "lr"), [(10_000, "AdamW", 0.001429), (10_001, "SGD", 0.01)])
 def test_auto_takes_adamw_for_short_runs_and_sgd_for_long(steps: int, name: str, lr: float) -> None:
     choice = choose_optimizer("auto", steps=steps, classes=3, lr0=0.5, momentum=0.5, warmup_bias_lr=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -210,6 +211,44 @@ def test_a_data_set_that_has_changed_is_said_before_the_run_goes_on(
     (folder / "labels" / "val" / "new.txt").write_text("")  # of no image
     train(data=data, resume=str(tmp_path / "run"), epochs=3)
     assert not [line for line in said if "not those" in line]
+
+
+def test_a_data_set_that_has_become_smaller_leaves_the_schedule_where_it_was(
+    train: Train, tmp_path: Path
+) -> None:
+    data = write_demo(tmp_path / "set", images=12)
+    keys = {"data": data, "optimizer": "SGD", "warmup_epochs": 0.0}
+    train(**keys, epochs=2, name="run")
+    for image in sorted((data.parent / "images" / "train").iterdir())[4:]:
+        image.unlink()
+    result = train(**keys, resume=str(tmp_path / "run"), epochs=4)
+    assert (result.progress.epoch, result.progress.step) == (4, 4)  # of one step each now, of three before
+    with (result.folder / "results.csv").open(newline="") as file:
+        rates = [float(row["lr/pg0"]) for row in csv.DictReader(file)]
+    assert rates[2:] == pytest.approx([0.01 * (0.99 / 3 + 0.01), 0.01 * 0.01])
+
+
+@pytest.mark.parametrize("key", ["model", "weights"])
+def test_a_run_goes_on_without_the_file_that_it_began_with(
+    train: Train, tmp_path: Path, said: list[str], key: str
+) -> None:
+    file = Path(shutil.copy(train(name="before", epochs=1).best, tmp_path / "began.pt"))
+    train(**{key: file}, name="run", epochs=1)
+    file.unlink()
+    assert train(**{key: file}, resume=str(tmp_path / "run"), epochs=2).progress.epoch == 2
+    origins = [line for line in said if line.startswith("  model ") and "began.pt" in line]
+    assert len(origins) == 2
+    assert origins[0] == origins[1]
+
+
+def test_a_run_that_is_made_longer_keeps_the_optimizer_that_auto_has_chosen(
+    train: Train, tmp_path: Path, said: list[str]
+) -> None:
+    train(name="run", epochs=1)
+    for patience in (1, 2):  # which ends it soon; it would be more steps than the 10,000 of short runs
+        said.clear()
+        train(resume=str(tmp_path / "run"), epochs=4000, patience=patience)
+        assert "  optimizer  AdamW, lr0 0.001429 (auto: 3 steps, 3 classes)" in said
 
 
 def test_another_number_of_classes_ends_a_run_in_one_sentence() -> None:

@@ -225,17 +225,58 @@ def test_frozen_layers_keep_weights_and_statistics(train: Train) -> None:
     assert moved == {"neck", "head"}
 
 
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([0, 99], "there is no layer 99. Layers of this model are 0 to 22"),
+        (-1, "there is no layer -1"),
+        ("head.nothing", "no parameter name contains"),
+        (99, "every layer would be frozen"),
+    ],
+)
+def test_layers_that_do_not_exist_are_not_frozen_silently(train: Train, parts: object, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train(freeze=parts, epochs=1)
+
+
 def test_patience_stops_and_keeps_the_best(train: Train) -> None:
     result = train(epochs=6, patience=1, lr0=1e-9, optimizer="SGD", warmup_epochs=0)
     assert result.progress.epoch < 6
     assert result.best.is_file()
 
 
+def test_patience_ends_no_run_before_a_validation_has_said_that_it_is_no_better(train: Train) -> None:
+    result = train(epochs=9, val_interval=3, patience=2, lr0=1e-9, optimizer="SGD", warmup_epochs=0)
+    validated = [bool(row["metrics/mAP50(B)"]) for row in rows(result.folder)]
+    assert validated == [False, False, True, False, True]
+
+
 def test_noval_and_nosave_do_their_work_once_at_the_end(train: Train) -> None:
-    result = train(epochs=2, noval=True, nosave=True)
+    result = train(epochs=2, noval=True, nosave=True, save_every=1e-6)
     assert [bool(r["metrics/mAP50(B)"]) for r in rows(result.folder)] == [False, True]
     assert (result.folder / "weights" / "last.pt").is_file()
     assert not (result.folder / "weights" / "last.previous.pt").exists()
+
+
+def test_a_run_in_the_folder_of_another_is_not_continued_from_that_one(train: Train, shapes: Path) -> None:
+    first = train(epochs=1)
+    weights = first.folder / "weights"
+
+    def made(folder: Path) -> None:
+        assert folder == first.folder
+        raise KeyboardInterrupt  # before it has a checkpoint of its own
+
+    keys = {"model": "gelan-t", "data": shapes, "imgsz": 64, "micro_batch": 64, "ckpt": "off", "workers": 0}
+    settings = TrainSettings(**keys, device="cpu", project=first.folder.parent, exist_ok=True)
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, make_evaluator=Evaluator, reporter=reporter, say=print, made=made)
+    assert [path.name for path in weights.iterdir()] == ["best.pt"]
+    assert not (first.folder / "results.json").exists()
+    with pytest.raises(WeightsError, match="no such checkpoint"):
+        train(resume=str(first.folder))
+    again = train(epochs=1, seed=1, exist_ok=True)
+    assert again.folder == first.folder
+    assert not (weights / "last.previous.pt").exists()  # which would be of the other run
 
 
 def test_weights_of_another_class_count_transfer_what_fits(train: Train) -> None:

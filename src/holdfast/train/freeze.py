@@ -24,7 +24,7 @@ def freeze(
         Names of the frozen parameters.
 
     Raises:
-        SettingsError: a name part matches nothing, or everything would be frozen.
+        SettingsError: there is no such layer, a name part matches nothing, or everything would be frozen.
     """
     chosen: Sequence[int | str] = range(parts) if isinstance(parts, int) else parts
     numbers = {p for p in chosen if isinstance(p, int)}
@@ -36,6 +36,13 @@ def freeze(
             raise SettingsError(
                 f"freeze: no parameter name contains '{word}'.", hint=f"Stages of this model: {stages}."
             )
+    last = max(map(layer_of, names))
+    listed = {min(parts, 0)} if isinstance(parts, int) else numbers
+    unknown = [number for number in listed if not 0 <= number <= last]
+    if unknown:
+        raise SettingsError(
+            f"freeze: there is no layer {unknown[0]}.", hint=f"Layers of this model are 0 to {last}."
+        )
     frozen = [n for n in names if layer_of(n) in numbers or any(word in n for word in words)]
     if len(frozen) == len(names):
         raise SettingsError(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from holdfast.data.batch import Batch
 from holdfast.data.loader import TrainLoader
@@ -27,6 +27,7 @@ from holdfast.train.schedule import Schedule
 from holdfast.train.step import Outcome, Stepper
 
 Evaluate = Callable[..., Validation]
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -35,7 +36,8 @@ class Plan:
 
     Attributes:
         epochs: length of the run.
-        val_interval: validate every so many epochs, and after the last; 0 only after the last.
+        val_interval: validate every so many epochs, and after the last, an earlier one by patience;
+            0 only then.
         patience: stop after so many epochs without a better fitness; 0 never.
         save_last: write last.pt after every epoch, not only at the end.
         save_period: also keep `epochN.pt` every so many epochs; 0 or less never.
@@ -51,6 +53,12 @@ class Plan:
         """Whether nothing is left to do: all epochs are done, or patience has run out."""
         waited = progress.epoch - 1 - progress.best_epoch
         return progress.epoch >= self.epochs or (0 < self.patience <= waited and progress.best_epoch >= 0)
+
+    def validates(self, progress: Progress) -> bool:
+        """Whether the epoch under way is validated: it is its turn, or would be the last otherwise."""
+        done = progress.epoch + 1
+        turn = self.val_interval > 0 and done % self.val_interval == 0
+        return turn or self.over(replace(progress, epoch=done))
 
 
 class Run:
@@ -109,11 +117,10 @@ class Run:
         plan, progress = self.plan, self.progress
         while not plan.over(progress):
             epoch = progress.epoch
-            last = epoch + 1 == plan.epochs
             result = None
             try:
                 stats = self._train(epoch)
-                if last or (plan.val_interval and (epoch + 1) % plan.val_interval == 0):
+                if plan.validates(progress):
                     result = self._validate()
             except (OutOfMemory, Diverged, DataError):
                 self._save("last.pt")
@@ -133,7 +140,7 @@ class Run:
             over = plan.over(progress)
             for name in _due(plan, epoch, ends=over):
                 self._save(name)
-            if over and not last:
+            if over and progress.epoch < plan.epochs:
                 self.monitor.say(
                     f"stopped: no better fitness for {plan.patience} epochs; the best was epoch "
                     f"{progress.best_epoch + 1}"
@@ -195,11 +202,19 @@ class Run:
                 return outcome
 
     def _validate(self) -> Validation:
-        """Validates; a request to stop ends it at once, because it can be done again."""
+        """Validates."""
         self.monitor.validating()
+        return self.at_once(lambda: self.evaluate(_answering_model(self.stepper), loss=self.stepper.loss))
+
+    def at_once(self, work: Callable[[], T]) -> T:
+        """Does work between steps that can be done again, so a request to stop ends it at once.
+
+        Raises:
+            Stopped: there was one; the state of the run is on disk.
+        """
         try:
             with self.interrupt.at_once():
-                return self.evaluate(_answering_model(self.stepper), loss=self.stepper.loss)
+                return work()
         except Stopped:
             self._stop()
             raise

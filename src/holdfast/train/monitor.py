@@ -207,7 +207,7 @@ class Monitor:
         now = self._ended = time.perf_counter()
         spent = max(now - self._began, 1e-9)
         mean = torch.stack(self._items).mean(0).tolist() if self._items else [0.0] * len(self.terms)
-        self._items, self._means = [], mean
+        self._means = mean  # the losses of its steps are kept until it is validated, too
         stats = EpochStats(
             losses=tuple(mean),
             images_per_second=self._images / spent,
@@ -235,6 +235,7 @@ class Monitor:
             val_losses: as those of training; None without.
             rates: learning rate of each parameter group.
         """
+        self._items = []
         memory = self.gauge.memory()
         norms = self._norms
         epoch = Epoch(
@@ -321,7 +322,7 @@ class Monitor:
             )
 
     def _window(self) -> Window:
-        values = self._items[-1].tolist() if self._items else self._means
+        values = self._means or (self._items[-1].tolist() if self._items else [])
         return Window(
             epoch=self._epoch + 1,
             step=self._step,

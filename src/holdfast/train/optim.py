@@ -152,7 +152,8 @@ def build_optimizer(
         return MuSGD(split, lr=choice.lr0, momentum=choice.momentum)
     groups = parameter_groups(model, weight_decay=weight_decay)
     if choice.name == "SGD":
-        return SGD(groups, lr=choice.lr0, momentum=choice.momentum, nesterov=True, fused=True)
+        nesterov = choice.momentum > 0  # which torch refuses without any
+        return SGD(groups, lr=choice.lr0, momentum=choice.momentum, nesterov=nesterov, fused=True)
     betas = (choice.momentum, 0.999)
     if choice.name == "Adam":
         return Adam(groups, lr=choice.lr0, betas=betas, fused=True)

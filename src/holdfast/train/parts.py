@@ -159,17 +159,19 @@ def loss_of(settings: TrainSettings, model: Detector, train: Index) -> Criterion
 
 
 def optimizer_of(
-    settings: TrainSettings, model: Detector, batch: int, *, images: int
+    settings: TrainSettings, model: Detector, batch: int, *, images: int, length: int | None
 ) -> tuple[OptimChoice, Optimizer]:
     """The optimizer over a model, and what was decided about it.
 
     Args:
         batch: images per step.
         images: of the training split.
+        length: steps of the whole run as it was planned when it began, by which `auto` has chosen; None
+            counts them.
     """
     choice = choose_optimizer(
         settings.optimizer,
-        steps=steps_per_epoch(images, batch) * settings.epochs,
+        steps=length or steps_per_epoch(images, batch) * settings.epochs,
         classes=len(model.names),
         lr0=settings.lr0,
         momentum=settings.momentum,

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import SettingsError
+from holdfast.load import LoadedModel
+from holdfast.models.registry import from_header
 from holdfast.train.checkpoint import read_checkpoint
 from holdfast.train.dist import Place
 from holdfast.train.plan import MemoryPlan
@@ -136,6 +138,20 @@ def refuse_finished(
             hint="Give more with --epochs or --patience, or start a new run with --weights.",
         )
     say("all epochs of this run are done; its final validation is done again")
+
+
+def earlier_model(content: Mapping[str, Any], names: Mapping[int, str]) -> LoadedModel:
+    """Returns the model of a run that goes on, still with random weights. The checkpoint alone says what it
+    is: the file that the run began with may be gone, or another one by now.
+
+    Args:
+        content: the checkpoint.
+        names: classes of the data set; another number of them than the model's is left to `data_changes`.
+    """
+    header = content["model"]
+    kept = names if len(names) == header.get("classes") else header.get("names")
+    model = from_header({**header, "names": kept})
+    return LoadedModel(model, None, content["facts"].get("origin", "from a checkpoint"))
 
 
 def earlier_plan(

@@ -62,6 +62,7 @@ from holdfast.train.recorder import recorder_of
 from holdfast.train.resume import (
     AUTO,
     compared,
+    earlier_model,
     earlier_plan,
     folder_of_launch,
     refuse_finished,
@@ -78,6 +79,9 @@ from holdfast.train.start import (
     spread,
     threads_of,
 )
+
+# What an earlier run has left in the folder, and would be taken for this one's until it has its own.
+_OF_BEFORE = ("weights/last.pt", "weights/last.previous.pt", "results.json", "quarantine.csv")
 
 
 def fit(
@@ -155,7 +159,7 @@ def _fit(
     dataset = read_dataset_file(settings.data)
     names = {0: "object"} if settings.single_cls else dict(dataset.names)
     torch.manual_seed(settings.seed)
-    loaded = model_of(settings, dataset, names)
+    loaded = model_of(settings, dataset, names) if content is None else earlier_model(content, names)
     needs = loaded.model.needs._replace(hidden=not settings.overlap_mask)
     own_side = dataset.imgsz or loaded.model.own_imgsz
     if own_side and "imgsz" not in settings.given():
@@ -175,9 +179,11 @@ def _fit(
     stores = stores_of(settings, ranks, splits, read_at, image_cache)
     loss = loss_of(settings, model, train)
 
-    wanted, accumulate = settings.batch, settings.accumulate
-    if content is not None and wanted == -1:  # what was found out then stays
-        wanted, accumulate = content["facts"]["batch"], 1
+    wanted, accumulate, length = settings.batch, settings.accumulate, None
+    if content is not None:  # what was found out then stays
+        length = content["facts"].get("planned_steps")
+        if wanted == -1:
+            wanted, accumulate = content["facts"]["batch"], 1
     narrow = narrower_precision(device.device, precision)
     memory = earlier_plan(content, settings.part(MemorySettings), device=device.note, ranks=ranks.world)
     if memory is None:
@@ -185,7 +191,9 @@ def _fit(
             settings,
             model,
             loss,
-            make_optimizer=lambda of, batch: optimizer_of(settings, of, batch, images=len(train))[1],
+            make_optimizer=lambda of, batch: optimizer_of(
+                settings, of, batch, images=len(train), length=length
+            )[1],
             precision=precision,
             narrow=narrow,
             sides=sides,
@@ -203,7 +211,7 @@ def _fit(
     batch = min(memory.batch * ranks.world if wanted == -1 else wanted * accumulate, len(train))
     model.recompute(memory.recompute)
     steps = steps_per_epoch(len(train), batch)
-    choice, optimizer = optimizer_of(settings, model, batch, images=len(train))
+    choice, optimizer = optimizer_of(settings, model, batch, images=len(train), length=length)
     stepper = stepper_of(
         settings, model, loss, optimizer, precision=precision, memory=memory, ranks=ranks, say=tell
     )
@@ -214,6 +222,7 @@ def _fit(
         )
         stepper.load_state(content.get("step", {}))
         progress.batch = min(progress.batch, steps)  # of a data set that has become smaller
+        progress.step = progress.epoch * steps + progress.batch  # by which the schedule goes
         ranks.from_main(
             partial(
                 refuse_finished,
@@ -226,7 +235,8 @@ def _fit(
         )
     spread(ranks, model, None if stepper.ema is None else stepper.ema.model)
     files = SideFiles(talk)
-    folder = ranks.from_main(lambda: _run_folder(settings, folder, lock, files, made))
+    anew = content is None
+    folder = ranks.from_main(lambda: _run_folder(settings, folder, lock, files, made, anew=anew))
     samples = samples_of(
         settings, dataset, train, needs, sides=sides, read_at=read_at["train"], opened=stores["train"]
     )
@@ -252,6 +262,7 @@ def _fit(
     if where.launch:
         facts["launch"] = where.launch
     facts["groups"], facts["reproduce"] = group_names(optimizer), settings.command()
+    facts["planned_steps"] = length or steps * settings.epochs
     processes, facts["workers"] = choose_kind(
         settings.worker_kind, workers=threads, store=stores["train"].store
     )
@@ -304,7 +315,7 @@ def _fit(
             csv.write()
         plain = settings.as_dict()
         outputs = Outputs(
-            saver=Saver(folder / "weights", every=settings.save_every, say=tell),
+            saver=Saver(folder / "weights", every=0.0 if settings.nosave else settings.save_every, say=tell),
             csv=csv,
             loggers=Loggers(settings.loggers, folder, settings=plain, done=progress.epoch, say=talk),
             settings=plain,
@@ -356,7 +367,7 @@ def _fit(
         run.rescue.load_state(rescue)
         progress = run.epochs()
         loader.close()
-        done = validate_best(folder, evaluator, progress, ranks, pictures, talk)
+        done = run.at_once(lambda: validate_best(folder, evaluator, progress, ranks, pictures, talk))
     close_books(
         done,
         files=files if ranks.main else None,
@@ -405,11 +416,17 @@ def _run_folder(
     lock: RunLock,
     files: SideFiles,
     made: Callable[[Path], None],
+    *,
+    anew: bool,
 ) -> Path:
+    """The folder of a run, which one that begins `anew` may have to clear of an earlier one."""
     if folder is None:
         again = settings.exist_ok or settings.resume == AUTO
         folder = new_run_folder(settings.project, settings.name, exist_ok=again)
     lock.hold(folder)
+    for name in _OF_BEFORE if anew else ():
+        with files.spared(folder / name):
+            (folder / name).unlink(missing_ok=True)
     with files.spared(folder / "weights"):
         (folder / "weights").mkdir(exist_ok=True)
     files.write(folder / "args.yaml", settings.as_yaml().encode())
