@@ -60,7 +60,8 @@ def test_auto_goes_on_with_the_run_of_the_name_and_starts_where_there_is_none(ru
 
 def test_a_run_is_named_by_its_folder_its_checkpoint_or_as_the_newest(run: Path) -> None:
     last = run / "weights" / "last.pt"
-    assert [chosen(asked, run.parent) for asked in (True, str(run), str(last))] == [last] * 3
+    named = (True, str(run), str(last), str(last.parent))
+    assert [chosen(asked, run.parent) for asked in named] == [last] * 4
     assert chosen(False, run.parent) is None
     with pytest.raises(SettingsError, match="no run to resume"):
         chosen(True, run / "nothing")

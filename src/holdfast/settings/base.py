@@ -337,5 +337,7 @@ def _kind(annotation: Any) -> str:
 def _range(field: FieldInfo) -> str:
     words = {"ge": "from", "gt": "above", "le": "to", "lt": "to below"}
     found = [(name, getattr(item, name)) for name in words for item in field.metadata if hasattr(item, name)]
-    text = "".join(f" {words[name]} {limit:g}" for name, limit in found)
+    text = "".join(
+        f" {words[name]} {limit if isinstance(limit, int) else format(limit, 'g')}" for name, limit in found
+    )
     return text + (" up" if [name for name, _ in found] == ["ge"] else "")

@@ -290,7 +290,8 @@ class TrainRunSettings(Settings):
     title: ClassVar[str] = "Run"
     epochs: int = Field(100, ge=1, description="passes over the training images")
     patience: int = Field(100, ge=0, description="stop after so many epochs without a better score; 0 never")
-    seed: int = Field(0, ge=0, description="start of every random draw; the same seed gives the same data")
+    seed: int = Field(
+        0, ge=0, le=2**32 - 1, description="start of every random draw; the same seed gives the same data")
     deterministic: bool = Field(
         True, description="on a GPU take only convolutions that repeat exactly (a CPU has no others)")
     val_interval: int = Field(1, ge=1, description="validate every N epochs, and after the last")

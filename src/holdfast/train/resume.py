@@ -39,7 +39,7 @@ def resume_path(
 
     Args:
         asked: True takes the newest run of `project`, `auto` the run `name` if it has a checkpoint; another
-            text names a checkpoint or a run folder.
+            text names a checkpoint, a run folder or its folder of weights.
         folder: the run folder of an earlier attempt of the same run; its checkpoint comes first.
         place: names the launch; one that torchrun has started again finds the run it had begun.
 
@@ -56,7 +56,9 @@ def resume_path(
     if not asked or asked == AUTO:
         return None
     path = Path(asked)
-    return path / "weights" / "last.pt" if path.is_dir() else path
+    if path.is_dir():
+        return (path if path.name == "weights" else path / "weights") / "last.pt"
+    return path
 
 
 def run_folder(path: Path) -> Path | None:
