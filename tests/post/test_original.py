@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from holdfast.data.letterbox import Letterbox, fit
 from holdfast.geometry.rotated import rotated_iou
 from holdfast.models.outputs import Angles, Branch, ClassOutputs, DualOutputs, Extra, Keypoints, Masks
-from holdfast.post.original import Found, in_original, upright
+from holdfast.post.original import Found, in_input, in_original
 
 BOX = fit(120, 200, 128, 160)  # an image of 200x120 in an input of 160x128
 
@@ -73,7 +73,10 @@ def test_turned_boxes_keep_their_direction_whatever_their_sides_are_called() -> 
     assert float(rotated_iou(found.obb[0, :5], expected)) > 0.999
     assert found.obb[0, 2:5].tolist() == pytest.approx([50, 10, 0.3 + math.pi / 2])
     assert found.rows.shape == (1, 6)
-    (hull,) = upright(outputs_of(Angles(())), [rows], 128, 160)
+    (shown,) = in_input(outputs_of(Angles(())), [rows], 128, 160)
+    assert shown.obb is not None
+    assert float(rotated_iou(shown.obb[0, :5], rows[0, [0, 1, 2, 3, 6]])) > 0.999
+    hull = shown.rows
     assert hull[0, 4:].tolist() == [0.5, 2]
     assert hull[0, 2] - hull[0, 0] > 8
 
@@ -82,8 +85,8 @@ def test_an_unread_image_has_all_parts_without_objects() -> None:
     found = found_of(Keypoints((), dims=3), torch.zeros(2, 12)).nothing()
     assert found.keypoints is not None
     assert (len(found.rows), found.keypoints.shape) == (0, (0, 2, 3))
-    (row,) = upright(ClassOutputs(torch.zeros(1, 3)), [torch.tensor([0.25, 0.5, 0.25])], 32, 64)
-    assert row.tolist() == [[0, 0, 64, 32, 0.5, 1]]
+    (whole,) = in_input(ClassOutputs(torch.zeros(1, 3)), [torch.tensor([0.25, 0.5, 0.25])], 32, 64)
+    assert whole.rows.tolist() == [[0, 0, 64, 32, 0.5, 1]]
     (classes,) = in_original(ClassOutputs(torch.zeros(1, 3)), [torch.ones(3)], [BOX])
     assert classes.probs is not None
     assert classes.nothing() == Found()

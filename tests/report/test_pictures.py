@@ -20,6 +20,7 @@ from holdfast.errors import DataError
 from holdfast.evaluate.coco import DetectionEvaluator, DetectionMetrics
 from holdfast.evaluate.confusion import ConfusionMatrix
 from holdfast.geometry.targets import Targets, filled_out
+from holdfast.post.original import Found
 from holdfast.report import run as reporter
 from holdfast.report.batches import draw_found, draw_targets
 from holdfast.report.canvas import shorten
@@ -131,7 +132,7 @@ def test_batches_are_drawn_with_truth_and_with_detections(tmp_path: Path) -> Non
     files = [f"folder/image {i}.jpg" for i in range(20)]
     names = {0: "a", 1: "b"}
     truth = read(draw_targets(tmp_path / "train_batch0.jpg", images, targets, names, files))
-    rows = [torch.tensor([[5.0, 5, 40, 40, 0.9, 0], [5, 5, 40, 40, 0.1, 1]])] * 20
+    rows = [Found(torch.tensor([[5.0, 5, 40, 40, 0.9, 0], [5, 5, 40, 40, 0.1, 1]]))] * 20
     found = read(draw_found(tmp_path / "val_batch0_pred.jpg", images, rows, names, files))
     assert truth.shape == found.shape
 
@@ -161,6 +162,30 @@ def test_batches_show_what_a_task_learns_beside_upright_boxes(tmp_path: Path, pa
         assert changed[:, middle:].any()
 
 
+def test_what_is_found_looks_like_what_is_there(tmp_path: Path) -> None:
+    images = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
+    truth = Targets(torch.tensor([1]), torch.tensor([0]), torch.tensor([[8.0, 8, 56, 56]]))
+    whole = filled_out(truth, images=2, side=64)
+    assert whole.masks is not None
+    assert whole.rotated is not None
+    assert whole.keypoints is not None
+    sure, doubtful = torch.tensor([[0.9, 0]]), torch.tensor([[0.1, 0]])
+    rows = torch.cat([torch.cat((truth.boxes, score), 1) for score in (sure, doubtful)])
+    turned = torch.cat([torch.cat((whole.rotated, score), 1) for score in (sure, doubtful)])
+    mask = (whole.masks[1] > 0).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    cases = {
+        "masks": (Found(rows[:0]), Found(rows, masks=lambda: torch.cat((mask, ~mask)))),
+        "keypoints": (Found(rows[:0]), Found(rows, keypoints=whole.keypoints.repeat(2, 1, 1))),
+        "rotated": (Found(obb=turned[:0]), Found(obb=turned)),
+    }
+    for part, found in cases.items():
+        shown = truth._replace(**{part: getattr(whole, part)})
+        files = ["a.jpg", "b.jpg"]
+        there = read(draw_targets(tmp_path / "there.png", images, shown, {0: "a"}, files)).astype(int)
+        said = read(draw_found(tmp_path / "said.png", images, found, {0: "a"}, files)).astype(int)
+        assert (abs(there - said).max(axis=2) > 8).mean() < 0.03, part  # the label says how sure
+
+
 def test_long_names_keep_both_ends() -> None:
     assert shorten("short") == "short"
     assert shorten("abcdefghijklmnopqrstuvwxyz", 9) == "abcd\u2026wxyz"
@@ -181,7 +206,7 @@ def test_reporter_writes_the_files_of_a_run(tmp_path: Path) -> None:
     reporter.data(tmp_path, splits, data.names, pytest.fail)
     shutil.rmtree(tmp_path / "shapes")
     reporter.train_batch(tmp_path, 0, OneBatch(), names)
-    reporter.val_batch(tmp_path, 1, OneBatch(), [torch.zeros(0, 6)] * 2, names)
+    reporter.val_batch(tmp_path, 1, OneBatch(), [Found(torch.zeros(0, 6))] * 2, names)
     write_csv(tmp_path / "results.csv", 2)
     reporter.finish(tmp_path, pytest.fail, result.metrics)
     assert sorted(p.name for p in tmp_path.iterdir()) == [

@@ -6,6 +6,7 @@ Dimensions: B images, n objects of one, K keypoints of D numbers, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -101,21 +102,24 @@ def in_original(
     ]
 
 
-def upright(
+def in_input(
     outputs: Outputs | FileOutputs, rows: Sequence[Tensor], height: int, width: int
-) -> list[Tensor]:
-    """The answers as (n, 6) xyxy in input pixels, score, class.
+) -> list[Found]:
+    """What was found on every image of a batch, in pixels of the input, for pictures.
+
+    A classified image is one box of its most probable class. Masks are a function that makes them, once:
+    (n, height, width) bool.
 
     Args:
         outputs, rows: as in `in_original`.
-        height, width: of the input, all of which is of the most probable class to a classifier.
+        height, width: of the input.
     """
     if isinstance(outputs, ClassOutputs):
         whole = rows[0].new_tensor([0, 0, width, height])
-        return [torch.cat((whole, row.max(0).values[None], row.argmax()[None]))[None] for row in rows]
-    if isinstance(extra_of(outputs), Angles):
-        return [torch.cat((rotated_hull(row[:, [0, 1, 2, 3, 6]]), row[:, 4:6]), 1) for row in rows]
-    return [row[:, :6] for row in rows]
+        best = [torch.cat((whole, row.max(0).values[None], row.argmax()[None])) for row in rows]
+        return [Found(boxes=row[None].cpu()) for row in best]
+    frame = Letterbox(1.0, 1.0, 0, 0, height, width)
+    return in_original(outputs, rows, [frame] * len(rows), masks=partial(partial, dense))
 
 
 class _Image(NamedTuple):

@@ -18,6 +18,7 @@ from holdfast.geometry.rotated import rotated_corners
 from holdfast.geometry.targets import Targets
 from holdfast.post.draw import mosaic_grid
 from holdfast.post.draw_parts import draw_keypoints, draw_masks
+from holdfast.post.original import Found
 
 LIMIT = 16  # images on one picture
 
@@ -71,18 +72,18 @@ def _draw_parts(picture: NDArray[np.uint8], targets: Targets) -> None:
 def draw_found(
     path: Path,
     images: Tensor,
-    found: Sequence[Tensor],
+    found: Sequence[Found],
     names: Mapping[int, str],
     files: Sequence[str],
     *,
     conf: float = 0.25,
 ) -> Path:
-    """Writes a batch with its detections above `conf`.
+    """Writes a batch with what was found above `conf`: boxes, upright or not, masks and keypoints.
 
     Args:
         path: the picture, .jpg or .png.
         images: (B, 3, H, W) uint8 RGB.
-        found: per image (n, 6) xyxy in pixels of `images`, score, class.
+        found: per image, in its pixels, as `post.original.in_input` has it.
         names: class index to name.
         files: B paths; their last parts become captions.
         conf: least confidence that is drawn.
@@ -90,15 +91,25 @@ def draw_found(
     Returns:
         `path`.
     """
-    rows = [r.detach().float().cpu() for r in found[:LIMIT]]
-    rows = [r[r[:, 4] >= conf].flip(0) for r in rows]  # the best end on top
+    pictures, rows, shapes = _pictures(images), [], []
+    for picture, one in zip(pictures, found, strict=False):
+        kept = (one.rows[:, 4] >= conf).nonzero()[:, 0].flip(0)  # the best end on top
+        rows.append(one.rows[kept].float())
+        classes = rows[-1][:, 5].int().tolist()
+        if one.masks is not None and len(kept):
+            draw_masks(picture, one.masks()[kept].numpy(), classes)
+        if one.keypoints is not None:
+            draw_keypoints(picture, one.keypoints[kept].float().numpy(), classes)
+        if one.obb is not None:
+            shapes.append(rotated_corners(one.obb[kept, :5].float()).numpy())
     grid = mosaic_grid(
-        _pictures(images),
+        pictures,
         [r[:, :4].numpy() for r in rows],
         [r[:, 5].int().tolist() for r in rows],
         names,
         scores=[r[:, 4].tolist() for r in rows],
         titles=[Path(file).name for file in files[:LIMIT]],
+        corners=shapes if len(shapes) == len(rows) else None,
         limit=LIMIT,
     )
     return _write(path, grid)

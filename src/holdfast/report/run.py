@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from holdfast.data.batch import Batch
 from holdfast.data.index import Index
 from holdfast.evaluate.metrics import Metrics
+from holdfast.post.original import Found
 from holdfast.report.batches import draw_found, draw_targets
 from holdfast.report.data_summary import write_summary
 from holdfast.report.examples import Examples
@@ -48,7 +48,7 @@ def train_batch(folder: Path, number: int, batch: Batch, names: Mapping[int, str
 
 
 def val_batch(
-    folder: Path, number: int, batch: Batch, found: list[Tensor], names: Mapping[int, str]
+    folder: Path, number: int, batch: Batch, found: list[Found], names: Mapping[int, str]
 ) -> None:
     """Writes val_batch<number>_labels.jpg and val_batch<number>_pred.jpg: truth and answer."""
     draw_targets(folder / f"val_batch{number}_labels.jpg", batch.images, batch.targets, names, batch.paths)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
-
 from holdfast.data.batch import Batch
+from holdfast.post.original import Found
 from holdfast.runs import SideFiles
 from holdfast.train.roles import Examples, Reporter
 
@@ -40,9 +39,9 @@ class Pictures:
             with self.files.spared(self.folder / f"train_batch{number}.jpg"):
                 self.reporter.train_batch(self.folder, number, batch, self.names)
 
-    def validation(self, number: int, batch: Batch, found: list[Tensor]) -> None:
+    def validation(self, number: int, batch: Batch, found: list[Found]) -> None:
         """Draws truth and answer, and looks for examples."""
-        self.chosen.add(batch, found)
+        self.chosen.add(batch, [one.rows for one in found])
         if number < DRAWN:
             with self.files.spared(self.folder / f"val_batch{number}_pred.jpg"):
                 self.reporter.val_batch(self.folder, number, batch, found, self.names)

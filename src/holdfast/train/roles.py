@@ -13,6 +13,7 @@ from holdfast.data.index import Index
 from holdfast.errors import HoldfastError
 from holdfast.evaluate.metrics import Metrics
 from holdfast.models.detector import Detector
+from holdfast.post.original import Found
 
 
 class Validation(Protocol):
@@ -43,7 +44,7 @@ class Evaluator(Protocol):
         model: Detector,
         *,
         loss: Any = None,
-        on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None,
+        on_batch: Callable[[int, Batch, list[Found]], None] | None = None,
     ) -> Validation: ...
 
     def close(self) -> None: ...
@@ -61,7 +62,7 @@ class Reporter(Protocol):
     def train_batch(self, folder: Path, number: int, batch: Batch, names: Mapping[int, str]) -> None: ...
 
     def val_batch(
-        self, folder: Path, number: int, batch: Batch, found: list[Tensor], names: Mapping[int, str]
+        self, folder: Path, number: int, batch: Batch, found: list[Found], names: Mapping[int, str]
     ) -> None: ...
 
     def data(

@@ -32,7 +32,7 @@ from holdfast.models.detector import Detector
 from holdfast.models.exported import Exported
 from holdfast.models.outputs import DetectOutputs
 from holdfast.post.decode import END_TO_END_ROWS, answer
-from holdfast.post.original import Found, in_original, upright
+from holdfast.post.original import Found, in_input, in_original
 from holdfast.val.scoring import SCORINGS, runs
 from holdfast.val.share import Alone, Part, Ranks, in_order
 
@@ -65,13 +65,13 @@ class _Piece(NamedTuple):
 
     Attributes:
         sums: of losses.
-        rows: per image (n, 6) xyxy in input pixels, score, class, for pictures.
+        shown: per image all that was found, in input pixels, where pictures are drawn of it.
         found: per image all that was found, in original pixels.
         seconds: of the three phases.
     """
 
     sums: Tensor
-    rows: list[Tensor]
+    shown: list[Found]
     found: list[Found]
     seconds: tuple[float, float, float]
 
@@ -163,7 +163,7 @@ class Evaluator:
         model: Detector | Exported,
         *,
         loss: Loss | None = None,
-        on_batch: Callable[[int, Batch, list[Tensor]], None] | None = None,
+        on_batch: Callable[[int, Batch, list[Found]], None] | None = None,
     ) -> ValResult:
         """Validates a model, which stays as it is (a folded copy runs); on every rank at once.
 
@@ -184,13 +184,12 @@ class Evaluator:
             for number, batch in enumerate(self.loader):
                 pieces = self.pieces.run(
                     len(batch.images),
-                    lambda start, stop: self._piece(deployed, batch, start, stop, loss),  # noqa: B023
+                    lambda start, stop: self._piece(deployed, batch, start, stop, loss, on_batch),  # noqa: B023
                 )
-                rows = [one for piece in pieces for one in piece.rows]
-                for at in batch.unread:
-                    rows[at] = rows[at][:0]
                 if on_batch is not None:
-                    on_batch(number, batch, rows)
+                    on_batch(number, batch, [one for piece in pieces for one in piece.shown])
+                for piece in pieces:
+                    piece.shown.clear()  # holds what masks are made of
                 sums = torch.stack([piece.sums for piece in pieces]).sum(0)
                 unread = {int(batch.indices[at]): why for at, why in batch.unread.items()}
                 found = [one for piece in pieces for one in piece.found]
@@ -218,9 +217,15 @@ class Evaluator:
             )
 
     def _piece(
-        self, deployed: Detector | Exported, batch: Batch, start: int, stop: int, loss: Loss | None
+        self,
+        deployed: Detector | Exported,
+        batch: Batch,
+        start: int,
+        stop: int,
+        loss: Loss | None,
+        draws: object,
     ) -> _Piece:
-        """Detections of some images of a batch, in input pixels, and their share of the losses."""
+        """What was found on some images of a batch, and their share of the losses."""
         began = self._now()
         pixels = batch.images[start:stop].to(self.device, non_blocking=True)
         x = scaled(pixels, dtype=self.precision.dtype, channels_last=True)
@@ -243,13 +248,18 @@ class Evaluator:
             agnostic=self.single_cls,
         )
         found = in_original(outputs, answers, self._placed(batch, start, stop), masks=runs)
-        if self.single_cls:
-            found = [one.of_one_class() for one in found]  # whatever class the model said
+        shown = in_input(outputs, answers, *x.shape[2:]) if draws else []
+        if self.single_cls:  # whatever class the model said
+            found, shown = ([one.of_one_class() for one in some] for some in (found, shown))
         # Whatever the network saw in plain gray is not an answer.
-        found = [one.nothing() if start + at in batch.unread else one for at, one in enumerate(found)]
+        gray = [at - start for at in batch.unread if start <= at < stop]
+        for at in gray:
+            found[at] = found[at].nothing()
+            if shown:
+                shown[at] = Found(boxes=shown[at].rows[:0])
         return _Piece(
             sums.cpu(),
-            upright(outputs, answers, *x.shape[2:]),
+            shown,
             found,
             (ready - began, done - ready, self._now() - scored),
         )
