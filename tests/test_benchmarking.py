@@ -9,7 +9,11 @@ import pytest
 
 from holdfast import YOLO
 from holdfast.cli.main import main
+from holdfast.data.dataset_file import read_dataset_file
 from holdfast.data.shapes import write_demo
+from holdfast.geometry.targets import Needs
+from holdfast.models.registry import build
+from holdfast.weights.store import save_safetensors
 
 FEW = ["--rounds", "2", "--warmup", "1", "--device", "cpu"]
 
@@ -24,7 +28,7 @@ def test_the_command_writes_a_row_for_each_size(tmp_path: Path, capsys: pytest.C
         assert row["precision"] == "float32"
         assert row["fps"] > 0
         assert row["network_ms"] > row["boxes_ms"] > 0
-        assert (row["map50"], row["map"]) == (None, None)
+        assert row["scores"] == {}
     assert found["rows"][0]["gflops"] < found["rows"][1]["gflops"]
     assert json.loads((tmp_path / "exp" / "benchmark.json").read_text()) == found
     assert main(words) == 0
@@ -42,7 +46,29 @@ def test_ap_is_that_of_a_validation_at_the_same_size(tmp_path: Path) -> None:
     data.write_text(text)
     keys = {"data": data, "device": "cpu", "workers": 0, "project": tmp_path / "runs", "verbose": False}
     (row,) = model.benchmark(sizes=[64], half=False, rounds=1, warmup=0, **keys)
-    assert row.map50 == pytest.approx(model.val(imgsz=64, plots=False, **keys).map50)
+    metrics = model.val(imgsz=64, plots=False, **keys)
+    assert row.scores == pytest.approx({"mAP50": metrics.map50, "mAP50-95": metrics.map})
+
+
+@pytest.mark.parametrize(
+    ("name", "needs", "scores"),
+    [
+        ("yolo26n-cls", Needs(whole=True), ["accuracy_top1", "accuracy_top5"]),
+        ("yolo26n-seg", Needs(mask_stride=4), ["mAP50(M)", "mAP50-95(M)"]),
+    ],
+)
+def test_the_scores_are_those_of_the_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, needs: Needs, scores: list[str]
+) -> None:
+    data = write_demo(tmp_path / "data", images=10, needs=needs)
+    names, weights = read_dataset_file(data).names, tmp_path / "w.safetensors"
+    model = build(name, len(names), names=names)
+    save_safetensors(weights, model.state_dict(), model.header)
+    words = ["benchmark", str(weights), "--sizes", "64", *FEW, "--no-half", "--data", str(data)]
+    assert main([*words, "--workers", "0", "--project", str(tmp_path)]) == 0
+    head, line = capsys.readouterr().out.splitlines()[1:3]
+    assert head.split()[-2:] == scores
+    assert all(0 <= float(number) <= 1 for number in line.split()[-2:])
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`holdfast benchmark`: one deployed model at several input sizes: speed, memory, and AP where data is given.
+"""`holdfast benchmark`: a deployed model at several input sizes: speed, memory, scores where data is given.
 
 What is timed is the deployed network and the way from its outputs to boxes, on pixels that are on the device
 already. Memory is the most that was held beyond what was there before the model's first pass at that size.
@@ -10,7 +10,7 @@ import copy
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,8 @@ class Row:
         spread: of the times of a pass, (longest - shortest) / median.
         memory_bytes: most that was held beyond what was there before.
         gflops: of an image in the deployed form.
-        map50, map: AP on the data; None without data.
+        scores: on the data, by the names of the task's own two metrics, such as mAP50-95 of boxes or
+            mAP50-95(M) of masks; empty without data.
     """
 
     imgsz: int
@@ -51,8 +52,7 @@ class Row:
     spread: float
     memory_bytes: int
     gflops: float
-    map50: float | None
-    map: float | None
+    scores: dict[str, float]
 
 
 def run_benchmark(
@@ -79,10 +79,12 @@ def run_benchmark(
 
     from holdfast.devices import choose_device, choose_inference_precision
     from holdfast.downloads import weights_folder
+    from holdfast.evaluate.fitness import fitness_weights, short
     from holdfast.load import load_model
     from holdfast.models.profile import gflops
     from holdfast.running import run_val
     from holdfast.runs import new_run_folder, write_json
+    from holdfast.val.scoring import SCORINGS
     from holdfast.weights.release import locate
 
     told = say if settings.verbose and not settings.as_json else _silent
@@ -96,23 +98,24 @@ def run_benchmark(
         told(f"16 bits are left out: {formats.pop().note}")
     told(f"{loaded.model.name}, deployed, batch {settings.batch}, {device.note}, {loaded.origin}")
     folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
+    measured = list(fitness_weights(SCORINGS[loaded.model.answers].metrics.columns))[-2:]  # the task's own
     rows: list[Row] = []
-    told(_HEAD)
+    told(_head([short(name) for name in measured]))
     for size in sizes:
         cost = gflops(deployed, size)
         for precision in formats:
             half = precision.dtype is not torch.float32
             timed = _timed(deployed, size, device.device, precision, settings)
-            ap: tuple[float | None, float | None] = (None, None)
+            scores: dict[str, float] = {}
             if settings.data:
                 keys: dict[str, Any] = {"model": settings.model, "data": settings.data, "imgsz": size}
                 keys |= {"split": settings.split, "half": half, "nms": settings.nms, "plots": False}
                 keys |= {"device": settings.device, "workers": settings.workers, "verbose": False}
                 keys |= {"project": str(folder), "name": f"val-{size}{'-half' if half else ''}"}
                 found = run_val(ValSettings(**keys), loaded=loaded, say=_silent).metrics.results_dict
-                ap = found.get("metrics/mAP50(B)"), found.get("metrics/mAP50-95(B)")
-            rows.append(Row(size, _name(precision.dtype), *timed, gflops=cost, map50=ap[0], map=ap[1]))
-            told(_line(rows[-1]))
+                scores = {short(name): found[name] for name in measured}
+            rows.append(Row(size, _name(precision.dtype), *timed, gflops=cost, scores=scores))
+            told(_line(rows[-1], [short(name) for name in measured]))
     content = {
         "model": loaded.model.name,
         "weights": str(settings.model),
@@ -192,14 +195,17 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-_HEAD = "  size  format         FPS    network     boxes    memory  GFLOPs  mAP50  mAP50-95"
+def _head(scores: Sequence[str]) -> str:
+    names = "".join(f"  {name}" for name in scores)
+    return f"  size  format         FPS    network     boxes    memory  GFLOPs{names}"
 
 
-def _line(row: Row) -> str:
-    ap = f"{row.map50:.3f}  {row.map:.3f}" if row.map50 is not None else "    -  -"
+def _line(row: Row, scores: Sequence[str]) -> str:
+    found = (f"{row.scores[name]:.3f}" if name in row.scores else "-" for name in scores)
+    said = "".join(f"  {score:>{len(name)}}" for name, score in zip(scores, found, strict=True))
     return (
         f"{row.imgsz:>6}  {row.precision:<9} {row.fps:>8.1f} {row.network_ms:>7.1f} ms "
-        f"{row.boxes_ms:>6.1f} ms {row.memory_bytes / 2**20:>5.0f} MiB {row.gflops:>7.1f}  {ap}"
+        f"{row.boxes_ms:>6.1f} ms {row.memory_bytes / 2**20:>5.0f} MiB {row.gflops:>7.1f}{said}"
     )
 
 
