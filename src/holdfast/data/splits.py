@@ -15,7 +15,7 @@ from holdfast.data.class_folders import build_class_index
 from holdfast.data.dataset_file import DatasetFile
 from holdfast.data.index import Index, build_index
 from holdfast.data.scan import show
-from holdfast.errors import DataError
+from holdfast.errors import DataError, SettingsError
 from holdfast.geometry.keypoints import COCO_SIGMAS, keypoint_sigmas
 from holdfast.geometry.targets import BOXES, Needs
 
@@ -40,10 +40,13 @@ def split_index(
     Raises:
         DataError: the data file has no such split, it holds no usable image, or the labels lack what is
             needed.
+        SettingsError: `min_items` for folders of classes.
     """
     sources = dataset.split(split)
     _refuse_other_labels(dataset, needs)
     if dataset.class_folders:
+        if min_items:
+            raise SettingsError("min_items counts boxes, and a classifier has none.", hint="Leave it out.")
         return build_class_index(
             sources[0],
             names=dataset.names,
