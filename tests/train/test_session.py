@@ -328,7 +328,7 @@ def test_a_compiled_run_learns_like_any_other(train: Train, said: list[str]) -> 
     compiled = train(**one_step, compile=True, name="compiled")
     assert any("  compile    torch.compile" in line for line in said)
     for key in ("train/box_loss", "train/cls_loss", "train/dfl_loss"):
-        assert float(rows(compiled.folder)[0][key]) == pytest.approx(float(plain[0][key]), rel=0.01)
+        assert float(rows(compiled.folder)[0][key]) == pytest.approx(float(plain[0][key]), rel=0.01, abs=2e-4)
     assert load_model(compiled.best).model.name == "gelan-t"
 
 
