@@ -10,7 +10,7 @@ import copy
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +98,10 @@ def run_benchmark(
         told(f"16 bits are left out: {formats.pop().note}")
     told(f"{loaded.model.name}, deployed, batch {settings.batch}, {device.note}, {loaded.origin}")
     folder = new_run_folder(settings.project, settings.name, exist_ok=settings.exist_ok)
-    measured = list(fitness_weights(SCORINGS[loaded.model.answers].metrics.columns))[-2:]  # the task's own
+    columns = list(fitness_weights(SCORINGS[loaded.model.answers].metrics.columns))[-2:]  # the task's own
+    measured = {short(column): column for column in columns}
     rows: list[Row] = []
-    told(_head([short(name) for name in measured]))
+    told(_head(measured))
     for size in sizes:
         cost = gflops(deployed, size)
         for precision in formats:
@@ -113,9 +114,9 @@ def run_benchmark(
                 keys |= {"device": settings.device, "workers": settings.workers, "verbose": False}
                 keys |= {"project": str(folder), "name": f"val-{size}{'-half' if half else ''}"}
                 found = run_val(ValSettings(**keys), loaded=loaded, say=_silent).metrics.results_dict
-                scores = {short(name): found[name] for name in measured}
+                scores = {name: found[column] for name, column in measured.items()}
             rows.append(Row(size, _name(precision.dtype), *timed, gflops=cost, scores=scores))
-            told(_line(rows[-1], [short(name) for name in measured]))
+            told(_line(rows[-1], measured))
     content = {
         "model": loaded.model.name,
         "weights": str(settings.model),
@@ -195,14 +196,14 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _head(scores: Sequence[str]) -> str:
+def _head(scores: Iterable[str]) -> str:
     names = "".join(f"  {name}" for name in scores)
     return f"  size  format         FPS    network     boxes    memory  GFLOPs{names}"
 
 
-def _line(row: Row, scores: Sequence[str]) -> str:
-    found = (f"{row.scores[name]:.3f}" if name in row.scores else "-" for name in scores)
-    said = "".join(f"  {score:>{len(name)}}" for name, score in zip(scores, found, strict=True))
+def _line(row: Row, scores: Iterable[str]) -> str:
+    found = ((name, f"{row.scores[name]:.3f}" if name in row.scores else "-") for name in scores)
+    said = "".join(f"  {score:>{len(name)}}" for name, score in found)
     return (
         f"{row.imgsz:>6}  {row.precision:<9} {row.fps:>8.1f} {row.network_ms:>7.1f} ms "
         f"{row.boxes_ms:>6.1f} ms {row.memory_bytes / 2**20:>5.0f} MiB {row.gflops:>7.1f}{said}"

@@ -322,13 +322,14 @@ def test_a_compiled_run_learns_like_any_other(train: Train, said: list[str]) -> 
         get_cpp_compiler()
     except InvalidCxxCompiler:
         pytest.skip("this machine has no C++ compiler for torch.compile")
-    # One step of all images: rounding, which batch statistics of noise magnify, grows with every step.
-    one_step = {"epochs": 1, "batch": 10, "amp": False}
+    # One step of all images: rounding, which batch statistics of noise magnify, grows with every step, and is
+    # the larger the fewer pixels they are taken over.
+    one_step = {"epochs": 1, "batch": 10, "amp": False, "imgsz": 128}
     plain = rows(train(**one_step, name="plain").folder)
     compiled = train(**one_step, compile=True, name="compiled")
     assert any("  compile    torch.compile" in line for line in said)
     for key in ("train/box_loss", "train/cls_loss", "train/dfl_loss"):
-        assert float(rows(compiled.folder)[0][key]) == pytest.approx(float(plain[0][key]), rel=0.01, abs=2e-4)
+        assert float(rows(compiled.folder)[0][key]) == pytest.approx(float(plain[0][key]), rel=0.01)
     assert load_model(compiled.best).model.name == "gelan-t"
 
 

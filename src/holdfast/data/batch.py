@@ -128,6 +128,7 @@ def _stacked(parts: Sequence[npt.NDArray[np.int16] | None]) -> Tensor | None:
     known = [part for part in parts if part is not None]
     if not known:
         return None
-    most = max(map(len, known))
-    filled = [np.pad(part, ((0, most - len(part)), (0, 0), (0, 0))) for part in known]
-    return torch.from_numpy(np.stack(filled))
+    layers = np.zeros((len(known), max(map(len, known)), *known[0].shape[1:]), np.int16)
+    for own, part in zip(layers, known, strict=True):
+        own[: len(part)] = part
+    return torch.from_numpy(layers)

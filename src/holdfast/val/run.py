@@ -180,11 +180,12 @@ class Evaluator:
         )
         clock = dict.fromkeys(("preprocess", "inference", "postprocess"), 0.0)
         parts: list[Part] = []
+        draws = on_batch is not None
         with torch.inference_mode():
             for number, batch in enumerate(self.loader):
                 pieces = self.pieces.run(
                     len(batch.images),
-                    lambda start, stop: self._piece(deployed, batch, start, stop, loss, on_batch),  # noqa: B023
+                    lambda start, stop: self._piece(deployed, batch, start, stop, loss, draws),  # noqa: B023
                 )
                 if on_batch is not None:
                     on_batch(number, batch, [one for piece in pieces for one in piece.shown])
@@ -223,7 +224,7 @@ class Evaluator:
         start: int,
         stop: int,
         loss: Loss | None,
-        draws: object,
+        draws: bool,
     ) -> _Piece:
         """What was found on some images of a batch, and their share of the losses."""
         began = self._now()
